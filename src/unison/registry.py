@@ -1,0 +1,44 @@
+"""Names that lower layers use to find classes of upper ones, and checkpoints to find theirs.
+
+A class is registered under a kind and a name, for example `("learner", "ppo")`. Upper layers
+register when they are imported; `config.build_learner()` then works without importing upward.
+"""
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+from unison.errors import ConfigError
+
+ClassT = TypeVar("ClassT", bound=type)
+_classes: dict[tuple[str, str], type] = {}
+
+
+def register(kind: str, name: str) -> Callable[[ClassT], ClassT]:
+    """Class decorator: make the class known as `name` among those of `kind`."""
+
+    def decorate(cls: ClassT) -> ClassT:
+        known = _classes.setdefault((kind, name), cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ConfigError(
+                f"The {kind} name '{name}' belongs to {known.__module__}.{known.__qualname__}; choose another."
+            )
+        _classes[kind, name] = cls
+        return cls
+
+    return decorate
+
+
+def lookup(kind: str, name: str) -> type[Any]:
+    """The class registered as `name`; an unknown name raises and lists those known."""
+    if (kind, name) in _classes:
+        return _classes[kind, name]
+    known = sorted(n for k, n in _classes if k == kind)
+    close = get_close_matches(name, known, n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    raise ConfigError(f"No {kind} is registered as '{name}'.{hint} Known: {known}.")
+
+
+def registered_name(kind: str, cls: type) -> str | None:
+    """The name under which `cls` is registered, or None."""
+    return next((name for (k, name), known in _classes.items() if k == kind and known is cls), None)
