@@ -1,0 +1,224 @@
+"""The trajectories of several agents in one environment."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import uuid4
+
+from unison.data.episode import SingleAgentEpisode
+from unison.errors import BatchError
+from unison.types import DEFAULT_MODULE_ID, AgentID, ModuleID, Tree
+
+PolicyMapping = Callable[[AgentID, "MultiAgentEpisode"], ModuleID]
+ALL_AGENTS: Final = "__all__"
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What an agent did, or was paid, before its next observation came."""
+
+    action: Tree = None
+    extra_model_outputs: Mapping[str, Tree] = field(default_factory=dict[str, Tree])
+    reward: float = 0.0
+    has_acted: bool = False
+
+
+class MultiAgentEpisode:
+    """An episode of many agents: one SingleAgentEpisode for each agent that has appeared.
+
+    Agents need not act at each step. The step of an agent lasts from its action to its next
+    observation; the rewards in between add up. A reward that comes while none of its actions is
+    open belongs to its latest step, or, if this chunk has none, to its next.
+
+    Args:
+        id_: made up if None; the agents' episodes are named `"<id_>/<agent id>"`.
+        policy_mapping_fn: `(agent_id, episode) -> module_id`, asked once per agent and episode.
+            None maps every agent to DEFAULT_MODULE_ID.
+        agent_episodes: ready trajectories, kept as they are.
+        env_steps: how many environment steps they hold; None means the longest of them.
+        t_started: environment steps before this chunk.
+        terminated: the episode is over for all agents, in a final state.
+        truncated: the episode was cut from outside for all agents.
+    """
+
+    def __init__(
+        self,
+        id_: str | None = None,
+        *,
+        policy_mapping_fn: PolicyMapping | None = None,
+        agent_episodes: Mapping[AgentID, SingleAgentEpisode] | None = None,
+        env_steps: int | None = None,
+        t_started: int = 0,
+        terminated: bool = False,
+        truncated: bool = False,
+    ) -> None:
+        self.id_ = uuid4().hex if id_ is None else id_
+        self.agent_episodes: dict[AgentID, SingleAgentEpisode] = dict(agent_episodes or {})
+        self.t_started = t_started
+        self.is_terminated = terminated
+        self.is_truncated = truncated
+        self._policy_mapping_fn = policy_mapping_fn
+        self._module_ids: dict[AgentID, ModuleID] = {}
+        self._pending: dict[AgentID, _Pending] = {}
+        longest = max((len(episode) for episode in self.agent_episodes.values()), default=0)
+        self._length = longest if env_steps is None else env_steps
+
+    def __len__(self) -> int:
+        """The number of environment steps of this chunk."""
+        return self._length
+
+    def __repr__(self) -> str:
+        agents = ", ".join(f"{agent_id}: {len(episode)}" for agent_id, episode in self.agent_episodes.items())
+        return f"MultiAgentEpisode('{self.id_}', {self._length} env steps; agent steps {agents})"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the episode is over for all agents."""
+        return self.is_terminated or self.is_truncated
+
+    def module_for(self, agent_id: AgentID) -> ModuleID:
+        """The module that acts for `agent_id` in this episode."""
+        if agent_id not in self._module_ids:
+            known = self.agent_episodes.get(agent_id)
+            if known is not None and known.module_id is not None:
+                module_id = known.module_id
+            else:
+                module_id = self._policy_mapping_fn(agent_id, self) if self._policy_mapping_fn else DEFAULT_MODULE_ID
+            self._module_ids[agent_id] = module_id
+        return self._module_ids[agent_id]
+
+    def get_return(self) -> float:
+        """The sum of all agents' rewards in this chunk."""
+        return sum(episode.get_return() for episode in self.agent_episodes.values())
+
+    def add_env_reset(
+        self, observations: Mapping[AgentID, Tree], infos: Mapping[AgentID, dict[str, Any]] | None = None
+    ) -> None:
+        """Begin with the first observations of the agents that are there from the start.
+
+        Raises:
+            BatchError: the episode has begun already.
+        """
+        if self.agent_episodes:
+            raise BatchError(f"Episode '{self.id_}' has begun already; make a new one for a new reset.")
+        for agent_id, observation in observations.items():
+            self._begin(agent_id, observation, (infos or {}).get(agent_id))
+
+    def add_env_step(
+        self,
+        observations: Mapping[AgentID, Tree],
+        actions: Mapping[AgentID, Tree],
+        rewards: Mapping[AgentID, float],
+        infos: Mapping[AgentID, dict[str, Any]] | None = None,
+        *,
+        terminateds: Mapping[AgentID, bool] | None = None,
+        truncateds: Mapping[AgentID, bool] | None = None,
+        extra_model_outputs: Mapping[AgentID, Mapping[str, Tree]] | None = None,
+    ) -> None:
+        """Add one environment step; each mapping holds only the agents concerned.
+
+        `terminateds` and `truncateds` may hold "__all__" for all agents that are not done yet.
+
+        Raises:
+            BatchError: an agent acts that has no observation yet, or is done, or whose last action
+                has not been answered; or the episode is over.
+        """
+        if self.is_done:
+            raise BatchError(f"Episode '{self.id_}' is over; it takes no step.")
+        for agent_id, action in actions.items():
+            self._act(agent_id, action, (extra_model_outputs or {}).get(agent_id, {}))
+        for agent_id, reward in rewards.items():
+            self._pending.setdefault(agent_id, _Pending()).reward += reward
+        terminateds, truncateds = terminateds or {}, truncateds or {}
+        self.is_terminated = terminateds.get(ALL_AGENTS, False)
+        self.is_truncated = truncateds.get(ALL_AGENTS, False) and not self.is_terminated
+        for agent_id in {**self.agent_episodes, **observations}:
+            terminated = terminateds.get(agent_id, False) or self.is_terminated
+            truncated = (truncateds.get(agent_id, False) or self.is_truncated) and not terminated
+            self._observe(agent_id, observations, (infos or {}).get(agent_id), terminated, truncated)
+        self._length += 1
+
+    def _begin(self, agent_id: AgentID, observation: Tree, infos: dict[str, Any] | None) -> None:
+        episode = SingleAgentEpisode(f"{self.id_}/{agent_id}", agent_id=agent_id, module_id=self.module_for(agent_id))
+        episode.add_env_reset(observation, infos)
+        self.agent_episodes[agent_id] = episode
+
+    def _act(self, agent_id: AgentID, action: Tree, extra_model_outputs: Mapping[str, Tree]) -> None:
+        episode = self.agent_episodes.get(agent_id)
+        pending = self._pending.setdefault(agent_id, _Pending())
+        if episode is None or episode.is_done or pending.has_acted:
+            why = (
+                "has no observation yet"
+                if episode is None
+                else "is done"
+                if episode.is_done
+                else "acts again before an observation answered its last action"
+            )
+            raise BatchError(f"Episode '{self.id_}': agent '{agent_id}' {why}.")
+        pending.action, pending.extra_model_outputs, pending.has_acted = action, extra_model_outputs, True
+
+    def _observe(
+        self,
+        agent_id: AgentID,
+        observations: Mapping[AgentID, Tree],
+        infos: dict[str, Any] | None,
+        terminated: bool,
+        truncated: bool,
+    ) -> None:
+        """Close the agent's open step if an observation or the end has come."""
+        if agent_id not in self.agent_episodes:
+            # It appears, so there is no step to close.
+            self._begin(agent_id, observations[agent_id], infos)
+            self.agent_episodes[agent_id].amend_last(terminated=terminated, truncated=truncated)
+            return
+        episode = self.agent_episodes[agent_id]
+        if episode.is_done:
+            return
+        pending = self._pending.get(agent_id)
+        done = terminated or truncated
+        if pending is None or not pending.has_acted:
+            reward = 0.0
+            if pending is not None and len(episode) > 0:
+                reward = pending.reward
+                del self._pending[agent_id]
+            observation = observations.get(agent_id)
+            episode.amend_last(observation=observation, reward=reward, terminated=terminated, truncated=truncated)
+        elif agent_id in observations or done:
+            # An agent that ends unseen gets its last observation again: nothing was observed after it.
+            observation = observations.get(agent_id, episode.get_observations(-1))
+            episode.add_env_step(
+                observation,
+                pending.action,
+                pending.reward,
+                infos,
+                terminated=terminated,
+                truncated=truncated,
+                extra_model_outputs=pending.extra_model_outputs,
+            )
+            del self._pending[agent_id]
+
+    def cut(self) -> "MultiAgentEpisode":
+        """A new chunk that goes on where this one stops; agents that are done are left behind.
+
+        Raises:
+            BatchError: the episode is over.
+        """
+        if self.is_done:
+            raise BatchError(f"Episode '{self.id_}' is over; it can't be cut.")
+        running = {agent_id: episode for agent_id, episode in self.agent_episodes.items() if not episode.is_done}
+        chunk = MultiAgentEpisode(
+            self.id_,
+            policy_mapping_fn=self._policy_mapping_fn,
+            agent_episodes={agent_id: episode.cut() for agent_id, episode in running.items()},
+            t_started=self.t_started + self._length,
+        )
+        chunk._module_ids = dict(self._module_ids)
+        chunk._pending, self._pending = self._pending, {}
+        return chunk
+
+    def to_numpy(self) -> "MultiAgentEpisode":
+        """Stack the trajectories of all agents that have steps, in place. Returns itself."""
+        for episode in self.agent_episodes.values():
+            if len(episode):
+                episode.to_numpy()
+        return self
