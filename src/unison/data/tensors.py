@@ -1,0 +1,182 @@
+"""From a batch of any accepted kind to checked tensors on a device.
+
+Nothing here changes the caller's data, and everything that can be wrong with a batch is found
+here, before a parameter moves.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from unison.data.batch import MultiAgentBatch
+from unison.data.columns import Columns
+from unison.errors import BatchError
+from unison.types import DEFAULT_MODULE_ID, ModuleID, Tree, tree_items, tree_map
+
+TensorColumns: TypeAlias = dict[str, Tree]
+"""The columns of one module: each a tensor (or a tree of tensors) with rows first."""
+
+
+def split_by_module(batch: Any, known: Mapping[ModuleID, Any]) -> dict[ModuleID, Mapping[str, Any]]:
+    """The columns of each module in a MultiAgentBatch, a SampleBatch or a mapping.
+
+    A SampleBatch or a mapping of columns belongs to the only module. A mapping whose values are
+    mappings and whose keys are module ids is taken as one batch per module.
+
+    Raises:
+        BatchError: for an unknown module id, an unknown kind of batch, or columns that could
+            belong to several modules.
+    """
+    if isinstance(batch, MultiAgentBatch):
+        parts: Mapping[str, Any] = batch.policy_batches
+    elif isinstance(batch, Mapping):
+        columns: Mapping[str, Any] = batch
+        if columns and all(isinstance(v, Mapping) and k != Columns.OBS for k, v in columns.items()):
+            parts = columns
+        elif len(known) == 1:
+            parts = {next(iter(known)): columns}
+        elif DEFAULT_MODULE_ID in known:
+            parts = {DEFAULT_MODULE_ID: columns}
+        else:
+            raise BatchError(
+                f"The batch has columns {sorted(columns)} but names no module, and there are {len(known)}: "
+                f"{sorted(known)}. Pass a MultiAgentBatch {{module_id: columns}}."
+            )
+    else:
+        raise BatchError(
+            f"A batch is a MultiAgentBatch, a SampleBatch or a mapping of columns, not {type(batch).__name__}."
+        )
+    for module_id in parts:
+        if module_id not in known:
+            raise BatchError(
+                f"The batch has rows for module '{module_id}', which is unknown. Known modules: {sorted(known)}. "
+                "Add it with add_module(), or correct the policy_mapping_fn."
+            )
+    return dict(parts)
+
+
+class TensorConverter:
+    """Turns the columns of one module into checked tensors on one device.
+
+    Args:
+        module_id: for the messages.
+        observation_space: what each row of `obs` must fit (None: anything).
+        action_space: what each row of `actions` must fit (None: anything).
+        required: columns that must be there.
+        stateful: whether rows are sequences ([B, T, ...]).
+        device: where the tensors go.
+        dtype: the floating type that floating columns are given.
+    """
+
+    def __init__(
+        self,
+        module_id: ModuleID,
+        *,
+        observation_space: gym.Space[Any] | None,
+        action_space: gym.Space[Any] | None,
+        required: tuple[str, ...],
+        stateful: bool,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self._module_id = module_id
+        self._spaces = {
+            Columns.OBS: observation_space,
+            Columns.NEXT_OBS: observation_space,
+            Columns.ACTIONS: action_space,
+        }
+        self._required = required
+        self._lead = 2 if stateful else 1
+        self._device = device
+        self._dtype = dtype
+
+    def __call__(self, columns: Mapping[str, Any]) -> TensorColumns:
+        """Check and convert; columns of objects or strings (infos, ids) are left out.
+
+        Raises:
+            BatchError: naming the module, the column, what is wrong and the fix.
+        """
+        missing = [name for name in self._required if name not in columns]
+        if missing:
+            raise BatchError(
+                f"Module '{self._module_id}': the batch lacks the columns {missing}; it has {sorted(columns)}. "
+                "Add them, or use update_from_episodes(), which computes them."
+            )
+        tensors = {
+            name: tree_map(lambda leaf, n=name: self._tensor(n, leaf), column)
+            for name, column in columns.items()
+            if _is_numeric(column)
+        }
+        for name in self._required:
+            if name not in tensors:
+                raise self._error(name, "holds objects or strings", "give numbers")
+        self._check_lengths(tensors)
+        for name, space in self._spaces.items():
+            if space is not None and name in tensors:
+                self._check_space(name, space, tensors[name])
+        return tensors
+
+    def _tensor(self, name: str, leaf: Any) -> torch.Tensor:
+        if isinstance(leaf, np.ndarray) and not leaf.flags.writeable:
+            leaf = leaf.copy()
+        tensor = torch.as_tensor(leaf)
+        if tensor.ndim == 0:
+            raise self._error(name, "is a single number", "give one entry per row")
+        if tensor.is_complex():
+            raise self._error(name, f"has dtype {tensor.dtype}", "give real numbers")
+        dtype = self._dtype if tensor.is_floating_point() else tensor.dtype
+        return tensor.detach().to(device=self._device, dtype=dtype)
+
+    def _check_lengths(self, tensors: TensorColumns) -> None:
+        rows: int | None = None
+        reference = ""
+        for name, column in tensors.items():
+            for path, leaf in tree_items(column, name):
+                if rows is None:
+                    rows, reference = leaf.shape[0], path
+                elif leaf.shape[0] != rows:
+                    raise BatchError(
+                        f"Module '{self._module_id}': column '{path}' has {leaf.shape[0]} rows but '{reference}' has "
+                        f"{rows}. All columns of a batch have one entry per row."
+                    )
+        if not rows:
+            raise BatchError(f"Module '{self._module_id}': the batch is empty. Leave a module without rows out.")
+
+    def _check_space(self, name: str, space: gym.Space[Any], column: Tree) -> None:
+        lead = self._lead if name != Columns.NEXT_OBS else self._lead
+        if isinstance(space, gym.spaces.Dict):
+            if not isinstance(column, dict) or set(space.spaces) - set(column):
+                has = sorted(column) if isinstance(column, dict) else "one array"
+                raise self._error(name, f"has {has}", f"give a dict with the keys {sorted(space.spaces)}")
+            for key, inner in space.spaces.items():
+                self._check_space(f"{name}/{key}" if name else key, inner, column[key])
+        elif isinstance(space, gym.spaces.Tuple):
+            if not isinstance(column, tuple) or len(column) != len(space.spaces):
+                raise self._error(
+                    name, "is no tuple of the right length", f"give a tuple of {len(space.spaces)} arrays"
+                )
+            for index, inner in enumerate(space.spaces):
+                self._check_space(f"{name}/{index}", inner, column[index])
+        elif isinstance(column, dict | tuple):
+            raise self._error(name, "is nested", f"give one array for the space {space}")
+        else:
+            shape = tuple(space.shape or ())
+            if tuple(column.shape[lead:]) != shape or column.ndim != lead + len(shape):
+                letters = "B, T" if lead == 2 else "B"
+                wanted = f"[{', '.join([letters, *map(str, shape)])}]"
+                raise self._error(name, f"has shape {tuple(column.shape)}", f"give {wanted}, as the space {space} asks")
+            if not isinstance(space, gym.spaces.Box) and column.is_floating_point():
+                raise self._error(name, f"has dtype {column.dtype}", f"give integers, as the space {space} asks")
+
+    def _error(self, column: str, fault: str, fix: str) -> BatchError:
+        return BatchError(f"Module '{self._module_id}': column '{column}' {fault}; {fix}.")
+
+
+def _is_numeric(column: Tree) -> bool:
+    """Whether every leaf holds numbers or booleans."""
+    return all(
+        isinstance(leaf, torch.Tensor) or np.asarray(leaf).dtype.kind in "biuf" for _, leaf in tree_items(column)
+    )

@@ -1,0 +1,100 @@
+"""The reference engine: PyTorch as it comes, one step after another."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from unison.data.columns import Columns
+from unison.data.minibatches import Minibatch, PassColumns
+from unison.data.plan import MinibatchPlan, Slot, rank_share
+from unison.data.tensors import TensorColumns
+from unison.learner.engines.engine import Engine
+from unison.learner.metrics import StepMetrics
+from unison.learner.step import LOSS_SHARE, StepContext
+from unison.learner.torch_learner import TorchLearner
+from unison.types import ModuleID
+
+
+class EagerEngine(Engine):
+    """Calls the Learner's hooks step by step."""
+
+    name = "eager"
+
+    def run(
+        self, learner: TorchLearner, plan: MinibatchPlan, columns: Mapping[ModuleID, TensorColumns]
+    ) -> list[StepMetrics]:
+        """See Engine.run."""
+        slots = plan.slots()
+        collected: list[StepMetrics] = []
+        for order in plan.permutations(learner.generator):
+            passes = {m: _ModulePass(m, columns[m], order[m], plan, slots, learner) for m in columns}
+            collected = []
+            for slot in slots:
+                batch = {m: passes[m].minibatch(slot) for m in slot.ranges if passes[m].has_rows(slot)}
+                learner.step = StepContext(tuple(plan.window_rows(slot)), slot.closes_step)
+                collected.append(learner._update(batch)[2])  # pyright: ignore[reportPrivateUsage]  # the API's name
+        return collected
+
+
+class _ModulePass:
+    """One module's minibatches of one pass, as this rank sees them."""
+
+    def __init__(
+        self,
+        module_id: ModuleID,
+        columns: TensorColumns,
+        order: Tensor | None,
+        plan: MinibatchPlan,
+        slots: list[Slot],
+        learner: TorchLearner,
+    ) -> None:
+        rank, world_size = learner.collective.rank, learner.collective.world_size
+        own = {
+            s.index: rank_share(*s.ranges[module_id], rank, world_size) for s in slots if module_id in s.ranges
+        }
+        self._place = {index: i for i, index in enumerate(own)}
+        self._rows = {index: stop - start for index, (start, stop) in own.items()}
+        self._pass = PassColumns(columns, list(own.values()), order)
+        self._shares: dict[int, Tensor] = {}
+        if world_size > 1 or plan.accumulation_steps > 1:
+            self._shares = _loss_shares(module_id, columns, order, own, plan, slots)
+
+    def has_rows(self, slot: Slot) -> bool:
+        """Whether this rank has rows in a minibatch."""
+        return self._rows[slot.index] > 0
+
+    def minibatch(self, slot: Slot) -> Minibatch:
+        """This rank's rows of a minibatch."""
+        share = self._shares.get(slot.index)
+        return Minibatch(self._pass, self._place[slot.index], None if share is None else {LOSS_SHARE: share})
+
+
+def _loss_shares(
+    module_id: ModuleID,
+    columns: TensorColumns,
+    order: Tensor | None,
+    own: dict[int, tuple[int, int]],
+    plan: MinibatchPlan,
+    slots: list[Slot],
+) -> dict[int, Tensor]:
+    """The valid rows of each own minibatch over those of its whole optimizer step (0-d each)."""
+    rows = plan.rows[module_id]
+    mask = columns.get(Columns.LOSS_MASK)
+    valid = torch.ones(rows) if mask is None else mask.reshape(rows, -1).sum(dim=1).to("cpu", torch.float32)
+    before = torch.cat([torch.zeros(1), (valid if order is None else valid[order]).cumsum(0)])
+
+    def count(start: int, stop: int) -> Tensor:
+        return before[stop] - before[start]
+
+    windows: dict[int, Tensor] = {}
+    for slot in slots:
+        if module_id in slot.ranges:
+            window = slot.index // plan.accumulation_steps
+            windows[window] = windows.get(window, torch.zeros(())) + count(*slot.ranges[module_id])
+    device = next(iter(columns.values())) if mask is None else mask
+    target = device.device if isinstance(device, Tensor) else torch.device("cpu")
+    return {
+        index: (count(*part) / windows[index // plan.accumulation_steps].clamp(min=1.0)).to(target)
+        for index, part in own.items()
+    }

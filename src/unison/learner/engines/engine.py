@@ -1,0 +1,38 @@
+"""The seam between a Learner's step and what runs it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from unison.data.plan import MinibatchPlan
+from unison.data.tensors import TensorColumns
+from unison.learner.metrics import StepMetrics
+from unison.types import ModuleID
+
+if TYPE_CHECKING:
+    from unison.learner.torch_learner import TorchLearner
+
+
+class Engine(ABC):
+    """Runs all steps of an update. Every engine leaves the same numbers as the eager one."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def run(
+        self, learner: "TorchLearner", plan: MinibatchPlan, columns: Mapping[ModuleID, TensorColumns]
+    ) -> list[StepMetrics]:
+        """Take every step of `plan`.
+
+        Args:
+            learner: its modules, optimizers and coefficients are changed in place.
+            plan: which rows form which minibatch.
+            columns: the whole batch on the Learner's device.
+
+        Returns:
+            What each minibatch of the last pass logged.
+        """
+
+    def report(self) -> dict[str, str | float]:
+        """What the results say of this engine: its name, and why it runs."""
+        return {"engine": self.name}

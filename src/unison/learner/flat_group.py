@@ -1,0 +1,146 @@
+"""Parameters of one optimizer side by side in flat buffers.
+
+One flat buffer [N] for the parameters, one for their gradients and one per moment of the
+optimizer turn an optimizer step into a handful of kernels, however many layers there are. The
+module's parameters and the entries of the torch optimizer's state are views of these buffers,
+so whoever reads or writes them sees the same numbers.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unison.learner.update_rules import Options, UpdateRule
+from unison.types import ParamRef
+
+Parameter = torch.nn.Parameter
+
+
+class FlatGroup:
+    """Parameters of one param group, one dtype and one device, held flat.
+
+    Args:
+        optimizer: owner of the state and of `options`.
+        options: the param group (its settings, learning rate included).
+        refs: the group's parameters by name.
+        rule: how the buffers move; None if only the optimizer's own `step()` can move them.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        options: Options,
+        refs: dict[ParamRef, Parameter],
+        rule: UpdateRule | None,
+    ) -> None:
+        self.options = options
+        self.refs = refs
+        self._state: Any = optimizer.state
+        self._rule = rule
+        self._sizes = [p.numel() for p in refs.values()]
+        self._bound: list[tuple[int, dict[str, Tensor]]] = []
+        self.sync()
+
+    def sync(self) -> None:
+        """Adopt what others may have changed: tensors replaced (a moved module, a loaded state), the learning rate."""
+        if not self._is_bound():
+            self._allocate()
+        self.lr.fill_(float(self.options["lr"]))
+
+    def bind(self, buffers: Mapping[str, Tensor]) -> None:
+        """Use `buffers` (named as `buffers()` names them) from now on; their views are made anew."""
+        self.parameters = buffers["parameters"]
+        self.gradients = buffers["gradients"]
+        self.count = buffers["count"]
+        self.lr = buffers["lr"]
+        self.last_non_finite = buffers["last_non_finite"]
+        self.moments = {name: buffers[name] for name in self._moment_names()}
+        self.gradient_views = dict(zip(self.refs, self.views(self.gradients), strict=True))
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Everything that a step reads or writes: parameters, gradients, moments [N], count [P], lr (0-d).
+
+        `last_non_finite` [N] is the last gradient that held NaN or infinity.
+        """
+        return {
+            "parameters": self.parameters,
+            "gradients": self.gradients,
+            **self.moments,
+            "count": self.count,
+            "lr": self.lr,
+            "last_non_finite": self.last_non_finite,
+        }
+
+    def write(self, gradients: Mapping[ParamRef, Tensor]) -> set[ParamRef]:
+        """Put `gradients` into the flat buffer; return the names that have none (their entries become 0)."""
+        missing: set[ParamRef] = set()
+        for ref, view in self.gradient_views.items():
+            gradient = gradients.get(ref)
+            if gradient is view:
+                continue
+            if gradient is None:
+                view.zero_()
+                missing.add(ref)
+            else:
+                view.copy_(gradient)
+        return missing
+
+    def step(self, skip: Tensor, missing: set[ParamRef], *, fused: bool) -> None:
+        """Move the parameters by the flat gradient, unless `skip` is 1; those in `missing` stay as they are."""
+        assert self._rule is not None
+        kept = self._parts(missing) if missing else []
+        saved = [part.clone() for part in kept]
+        self.count.add_(1 - skip)
+        self._rule.step(
+            self.options, self.parameters, self.gradients, self.moments, self.count[0], self.lr, skip, fused=fused
+        )
+        for part, value in zip(kept, saved, strict=True):
+            part.copy_(value)
+
+    def views(self, flat: Tensor) -> list[Tensor]:
+        """Views into a flat buffer [N], one of each parameter's shape."""
+        parts = flat.split(self._sizes)
+        return [part.view(p.shape) for part, p in zip(parts, self.refs.values(), strict=True)]
+
+    def _moment_names(self) -> tuple[str, ...]:
+        return self._rule.moments if self._rule else ()
+
+    def _parts(self, refs: set[ParamRef]) -> list[Tensor]:
+        chosen = [i for i, ref in enumerate(self.refs) if ref in refs]
+        flats = [self.parameters, *self.moments.values()]
+        parts = [view for flat in flats for i, view in enumerate(self.views(flat)) if i in chosen]
+        return parts + [self.count[i : i + 1] for i in chosen]
+
+    def _is_bound(self) -> bool:
+        """Whether the parameters and the optimizer's state still are the views made here."""
+        return bool(self._bound) and all(
+            p.data_ptr() == pointer and all(self._state[p].get(name) is view for name, view in views.items())
+            for p, (pointer, views) in zip(self.refs.values(), self._bound, strict=True)
+        )
+
+    def _allocate(self) -> None:
+        params = list(self.refs.values())
+        with torch.no_grad():
+            flat = torch.cat([p.detach().reshape(-1) for p in params])
+            buffers = {name: torch.zeros_like(flat) for name in ("gradients", "last_non_finite")}
+            buffers |= {"parameters": flat, "lr": torch.zeros((), device=flat.device)}
+            for name in self._moment_names():
+                buffers[name] = torch.cat([self._old_moment(p, name).reshape(-1) for p in params])
+            counts = [float(self._state[p].get("step", 0.0)) if p in self._state else 0.0 for p in params]
+            buffers["count"] = torch.tensor(counts, device=flat.device)
+        self.bind(buffers)
+        moments = {name: self.views(moment) for name, moment in self.moments.items()}
+        self._bound = []
+        for i, (p, view) in enumerate(zip(params, self.views(flat), strict=True)):
+            p.data = view
+            views: dict[str, Tensor] = {}
+            if self._rule:
+                views = {"step": self.count[i], **{name: parts[i] for name, parts in moments.items()}}
+                self._state[p] = views
+            self._bound.append((p.data_ptr(), views))
+
+    def _old_moment(self, parameter: Parameter, name: str) -> Tensor:
+        old = self._state[parameter].get(name) if parameter in self._state else None
+        return torch.zeros_like(parameter) if old is None else old.detach().to(parameter)

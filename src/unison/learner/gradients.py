@@ -1,0 +1,122 @@
+"""From losses to the gradients that a step applies: differentiate, gather, clip."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from unison.learner.collective import Collective
+from unison.learner.optimizer_slot import OptimizerSlot
+from unison.learner.precision import Precision
+from unison.types import ParamRef
+
+Gradients = dict[ParamRef, Tensor]
+
+
+class ClipFunction(Protocol):
+    """Clips gradients in place and returns their global norm before it (0-d)."""
+
+    def __call__(self, gradients: Sequence[Tensor], *, grad_clip: float | None, grad_clip_by: str) -> Tensor: ...
+
+
+def clip_gradients(gradients: Sequence[Tensor], *, grad_clip: float | None, grad_clip_by: str) -> Tensor:
+    """Clip in place (Pascanu et al. 2013, algorithm 1, for the norms).
+
+    Args:
+        gradients: tensors of any shapes.
+        grad_clip: the bound; None clips nothing.
+        grad_clip_by: "value" bounds each entry, "norm" the norm of each tensor, "global_norm" that
+            of all tensors together.
+
+    Returns:
+        The global norm before clipping, 0-d.
+    """
+    if len(gradients) == 1:
+        norm = torch.linalg.vector_norm(gradients[0])
+    else:
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
+    if grad_clip is None:
+        return norm
+    if grad_clip_by == "value":
+        for gradient in gradients:
+            gradient.clamp_(-grad_clip, grad_clip)
+    elif grad_clip_by == "norm":
+        for gradient in gradients:
+            gradient.mul_(_factor(torch.linalg.vector_norm(gradient), grad_clip))
+    else:
+        factor = _factor(norm, grad_clip)
+        for gradient in gradients:
+            gradient.mul_(factor)
+    return norm
+
+
+def differentiate(loss: Tensor, slots: Sequence[OptimizerSlot], precision: Precision) -> Gradients:
+    """The gradient of `loss` for each parameter of `slots`, as views of their flat buffers.
+
+    A parameter that the loss does not reach has gradient 0.
+    """
+    groups = [group for slot in slots for group in slot.groups]
+    params = [p for group in groups for p in group.refs.values()]
+    if loss.requires_grad:
+        found = torch.autograd.grad(precision.scale(loss), params, allow_unused=True)
+    else:
+        found = [None] * len(params)
+    index = 0
+    for group in groups:
+        parts = found[index : index + len(group.refs)]
+        index += len(group.refs)
+        flat = [
+            torch.zeros_like(p).reshape(-1) if g is None else g.reshape(-1)
+            for g, p in zip(parts, group.refs.values(), strict=True)
+        ]
+        group.gradients.copy_(precision.unscale(torch.cat(flat)))
+    return {ref: view for group in groups for ref, view in group.gradient_views.items()}
+
+
+class GradientExchange:
+    """Sums gradients over the minibatches of one optimizer step, and over the ranks.
+
+    Each loss is weighted by its share of the rows, so the sum is the gradient of the mean over all
+    rows, however they are cut.
+    """
+
+    def __init__(self, collective: Collective) -> None:
+        self._collective = collective
+        self._sums: dict[int, Tensor] = {}
+
+    def add(self, gradients: Gradients, slots: Sequence[OptimizerSlot]) -> None:
+        """Set the gradients of one minibatch aside; the step comes later."""
+        for flat in self._flats(gradients, slots):
+            kept = self._sums.get(id(flat))
+            self._sums[id(flat)] = flat.clone() if kept is None else kept.add_(flat)
+
+    def total(self, gradients: Gradients, slots: Sequence[OptimizerSlot]) -> Gradients:
+        """The sum over what was set aside, `gradients`, and all ranks."""
+        if not self._sums and self._collective.world_size == 1:
+            return gradients
+        flats = self._flats(gradients, slots)
+        for flat in flats:
+            kept = self._sums.pop(id(flat), None)
+            if kept is not None:
+                flat.add_(kept)
+        if self._collective.world_size > 1:
+            joined = torch.cat(flats)
+            self._collective.all_reduce_(joined)
+            for flat, part in zip(flats, joined.split([f.numel() for f in flats]), strict=True):
+                flat.copy_(part)
+        return {ref: view for slot in slots for ref, view in slot.gradient_views.items()}
+
+    def clear(self) -> None:
+        """Forget what was set aside (an update failed)."""
+        self._sums.clear()
+
+    def _flats(self, gradients: Gradients, slots: Sequence[OptimizerSlot]) -> list[Tensor]:
+        for slot in slots:
+            for group in slot.groups:
+                group.write(gradients)
+        return [flat for slot in slots for flat in slot.flat_gradients]
+
+
+def _factor(norm: Tensor, bound: float) -> Tensor:
+    return (bound / (norm + 1e-6)).clamp(max=1.0)

@@ -1,0 +1,124 @@
+"""One registered optimizer: its parameters, its learning rate and how it steps."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from unison.config.schedule import Schedule
+from unison.learner.flat_group import FlatGroup, Parameter
+from unison.learner.update_rules import rule_for
+from unison.types import ModuleID, ParamRef
+
+
+class OptimizerSlot:
+    """A torch optimizer under its module and name.
+
+    Optimizers that an update rule serves are stepped by it, on flat buffers; any other is stepped
+    by its own `step()`, and `own_step_reason` says why.
+
+    Args:
+        module_id: the module whose parameters it moves (or ALL_MODULES).
+        name: unique within the module.
+        optimizer: any torch optimizer over exactly these parameters.
+        refs: the parameters by name.
+        schedule: the learning rate over time; None leaves it to the optimizer's own settings.
+    """
+
+    def __init__(
+        self,
+        module_id: ModuleID,
+        name: str,
+        optimizer: torch.optim.Optimizer,
+        refs: dict[ParamRef, Parameter],
+        schedule: Schedule | None,
+    ) -> None:
+        self.module_id = module_id
+        self.name = name
+        self.optimizer = optimizer
+        self.refs = refs
+        self.schedule = schedule
+        rule, self.own_step_reason = rule_for(optimizer)
+        names = {param: ref for ref, param in refs.items()}
+        self.groups: list[FlatGroup] = []
+        for options in optimizer.param_groups:
+            kinds: dict[tuple[torch.dtype, torch.device], dict[ParamRef, Parameter]] = {}
+            for p in options["params"]:
+                kinds.setdefault((p.dtype, p.device), {})[names[p]] = p
+            self.groups += [FlatGroup(optimizer, options, group, rule) for group in kinds.values()]
+        self.non_finite_steps = torch.zeros((), device=self.groups[0].parameters.device)
+
+    def sync(self) -> None:
+        """Adopt what changed from outside since the last update; start counting non-finite steps anew."""
+        for group in self.groups:
+            group.sync()
+        self.non_finite_steps.zero_()
+
+    @property
+    def gradient_views(self) -> dict[ParamRef, Tensor]:
+        """A view into the flat gradients for each parameter; a gradient written there needs no copy."""
+        return {ref: view for group in self.groups for ref, view in group.gradient_views.items()}
+
+    @property
+    def flat_gradients(self) -> list[Tensor]:
+        """The flat gradient [N] of each group."""
+        return [group.gradients for group in self.groups]
+
+    def is_flat(self, gradients: Mapping[ParamRef, Tensor]) -> bool:
+        """Whether `gradients` holds exactly the views of the flat buffers."""
+        return all(gradients.get(ref) is view for group in self.groups for ref, view in group.gradient_views.items())
+
+    def step(self, gradients: Mapping[ParamRef, Tensor], *, nan_policy: str, fused: bool) -> Tensor:
+        """Step on `gradients`; parameters without one stay as they are.
+
+        Args:
+            gradients: by parameter name; names of other optimizers are passed over.
+            nan_policy: "zero" replaces non-finite entries by 0; any other leaves the step out.
+            fused: whether fused kernels may be used.
+
+        Returns:
+            0-d float: 1 if a gradient was not finite.
+        """
+        missing = [group.write(gradients) for group in self.groups]
+        bad = _non_finite(self.flat_gradients)
+        self.non_finite_steps.add_(bad)
+        for group in self.groups:
+            group.last_non_finite.copy_(torch.where(bad > 0, group.gradients, group.last_non_finite))
+        skip = bad
+        if nan_policy == "zero":
+            skip = torch.zeros_like(bad)
+            for group in self.groups:
+                group.gradients.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+        if self.own_step_reason is not None:
+            self._own_step(skip, set[ParamRef]().union(*missing))
+        else:
+            for group, absent in zip(self.groups, missing, strict=True):
+                group.step(skip, absent, fused=fused)
+        return bad
+
+    def non_finite_refs(self) -> list[ParamRef]:
+        """The parameters whose gradient was not finite, in the last step where that happened (copies to the host)."""
+        return [
+            ref
+            for group in self.groups
+            for ref, view in zip(group.refs, group.views(group.last_non_finite), strict=True)
+            if not bool(torch.isfinite(view).all())
+        ]
+
+    def _own_step(self, skip: Tensor, missing: set[ParamRef]) -> None:
+        if bool(skip):
+            return
+        views = self.gradient_views
+        for ref, parameter in self.refs.items():
+            parameter.grad = None if ref in missing else views[ref]
+        self.optimizer.step()
+        for parameter in self.refs.values():
+            parameter.grad = None
+
+
+def _non_finite(tensors: list[Tensor]) -> Tensor:
+    """0-d float: 1 if any entry is NaN or infinite (a sum is finite only if all its terms are)."""
+    total = tensors[0].sum()
+    for tensor in tensors[1:]:
+        total = total + tensor.sum()
+    return torch.isfinite(total).logical_not().to(torch.float32)

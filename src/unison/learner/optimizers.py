@@ -1,0 +1,90 @@
+"""The optimizers of a Learner, by module and name."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from unison.config.schedule import Schedule
+from unison.errors import OptimizerError
+from unison.learner.flat_group import Parameter
+from unison.learner.optimizer_slot import OptimizerSlot
+from unison.types import ALL_MODULES, ModuleID, ParamRef
+
+
+class Optimizers:
+    """Registered optimizers and the rule that a parameter has at most one."""
+
+    def __init__(self) -> None:
+        self.slots: dict[tuple[ModuleID, str], OptimizerSlot] = {}
+        self._owners: dict[Parameter, tuple[ModuleID, str]] = {}
+
+    def register(
+        self,
+        module_id: ModuleID,
+        name: str,
+        optimizer: torch.optim.Optimizer,
+        refs: dict[ParamRef, Parameter],
+        schedule: Schedule | None,
+    ) -> None:
+        """Add an optimizer.
+
+        Raises:
+            OptimizerError: the name is taken, or a parameter has an optimizer already.
+        """
+        if (module_id, name) in self.slots:
+            raise OptimizerError(f"Module '{module_id}' has an optimizer '{name}' already; choose another name.")
+        for ref, parameter in refs.items():
+            owner = self._owners.get(parameter)
+            if owner is not None:
+                raise OptimizerError(
+                    f"Parameter '{ref}' belongs to optimizer '{owner[1]}' of module '{owner[0]}' already; "
+                    f"leave it out of '{name}' of module '{module_id}'. A parameter has one optimizer."
+                )
+        self.slots[module_id, name] = OptimizerSlot(module_id, name, optimizer, refs, schedule)
+        self._owners |= dict.fromkeys(refs.values(), (module_id, name))
+
+    def get(self, module_id: ModuleID, name: str) -> OptimizerSlot:
+        """The optimizer `name` of a module; an unknown one raises `OptimizerError` and lists those known."""
+        try:
+            return self.slots[module_id, name]
+        except KeyError:
+            known = [f"{m}: {n}" for m, n in self.slots]
+            raise OptimizerError(f"Module '{module_id}' has no optimizer '{name}'. Known: {known}.") from None
+
+    def of_module(self, module_id: ModuleID) -> list[OptimizerSlot]:
+        """The optimizers of a module, in the order of registration; ALL_MODULES: of all."""
+        return [slot for (m, _), slot in self.slots.items() if module_id in (m, ALL_MODULES)]
+
+    def slot_of(self, optimizer: torch.optim.Optimizer) -> OptimizerSlot:
+        """The slot of a registered optimizer object."""
+        for slot in self.slots.values():
+            if slot.optimizer is optimizer:
+                return slot
+        raise OptimizerError(f"This {type(optimizer).__name__} is not registered; call register_optimizer() first.")
+
+    def active(self, module_ids: Iterable[ModuleID]) -> list[OptimizerSlot]:
+        """The optimizers that step when these modules have rows."""
+        present = set(module_ids)
+        return [slot for (m, _), slot in self.slots.items() if m in present or m == ALL_MODULES]
+
+    def is_owned(self, parameter: Parameter) -> bool:
+        """Whether a parameter has an optimizer."""
+        return parameter in self._owners
+
+    def remove_module(self, module_id: ModuleID, *, keep: Sequence[Parameter] = ()) -> None:
+        """Forget a module's optimizers; `keep` are parameters that other modules share.
+
+        Raises:
+            OptimizerError: a shared parameter would lose its optimizer.
+        """
+        for slot in [s for s in self.slots.values() if s.module_id == module_id]:
+            shared = {id(p) for p in keep}
+            orphans = [ref for ref, p in slot.refs.items() if id(p) in shared]
+            if orphans:
+                raise OptimizerError(
+                    f"Module '{module_id}' owns the optimizer of parameters that other modules share: {orphans[:3]}. "
+                    "Register the shared parameters under ALL_MODULES, or remove the other modules first."
+                )
+            del self.slots[module_id, slot.name]
+            for parameter in slot.refs.values():
+                del self._owners[parameter]
