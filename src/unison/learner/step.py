@@ -19,7 +19,9 @@ class StepContext:
     Args:
         modules: those with rows in this optimizer step, on any rank; their optimizers step.
         closes_step: whether the optimizers step after this minibatch, or gradients are only added up.
+        is_logged: whether metrics are kept (those of the last pass are); what serves only them may be left out.
     """
 
     modules: tuple[ModuleID, ...] = ()
     closes_step: bool = True
+    is_logged: bool = True

@@ -1,0 +1,16 @@
+"""What runs the steps of an update: eager, and compiled."""
+
+from typing import TYPE_CHECKING
+
+from unison.learner.engines.eager import EagerEngine
+from unison.learner.engines.engine import Engine
+
+if TYPE_CHECKING:
+    from unison.learner.torch_learner import TorchLearner
+
+__all__ = ["EagerEngine", "Engine", "make_engine"]
+
+
+def make_engine(learner: "TorchLearner") -> Engine:
+    """The engine that the setting `engine` asks for."""
+    return EagerEngine()

@@ -1,6 +1,7 @@
 """The reference engine: PyTorch as it comes, one step after another."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,27 +13,31 @@ from unison.data.tensors import TensorColumns
 from unison.learner.engines.engine import Engine
 from unison.learner.metrics import StepMetrics
 from unison.learner.step import LOSS_SHARE, StepContext
-from unison.learner.torch_learner import TorchLearner
+
 from unison.types import ModuleID
+
+if TYPE_CHECKING:
+    from unison.learner.torch_learner import TorchLearner
 
 
 class EagerEngine(Engine):
     """Calls the Learner's hooks step by step."""
 
     name = "eager"
+    fused = True
 
     def run(
-        self, learner: TorchLearner, plan: MinibatchPlan, columns: Mapping[ModuleID, TensorColumns]
+        self, learner: "TorchLearner", plan: MinibatchPlan, columns: Mapping[ModuleID, TensorColumns]
     ) -> list[StepMetrics]:
         """See Engine.run."""
         slots = plan.slots()
         collected: list[StepMetrics] = []
-        for order in plan.permutations(learner.generator):
+        for number, order in enumerate(plan.permutations(learner.generator), start=1):
             passes = {m: _ModulePass(m, columns[m], order[m], plan, slots, learner) for m in columns}
             collected = []
             for slot in slots:
                 batch = {m: passes[m].minibatch(slot) for m in slot.ranges if passes[m].has_rows(slot)}
-                learner.step = StepContext(tuple(plan.window_rows(slot)), slot.closes_step)
+                learner.step = StepContext(tuple(plan.window_rows(slot)), slot.closes_step, number == plan.num_iters)
                 collected.append(learner._update(batch)[2])  # pyright: ignore[reportPrivateUsage]  # the API's name
         return collected
 
@@ -47,7 +52,7 @@ class _ModulePass:
         order: Tensor | None,
         plan: MinibatchPlan,
         slots: list[Slot],
-        learner: TorchLearner,
+        learner: "TorchLearner",
     ) -> None:
         rank, world_size = learner.collective.rank, learner.collective.world_size
         own = {

@@ -1,0 +1,80 @@
+"""PPO's loss and its adaptive KL penalty (Schulman et al. 2017, arXiv:1707.06347)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from unison.config import AlgorithmConfig
+from unison.data import Columns
+from unison.learner import AddAdvantages, TorchLearner
+from unison.losses import clipped_surrogate, explained_variance, masked_mean, value_loss
+from unison.registry import register
+from unison.types import ModuleID
+
+
+@register("learner", "ppo")
+class PPOLearner(TorchLearner):
+    """Clipped surrogate, value loss, entropy bonus, and a KL penalty whose coefficient may adapt."""
+
+    required_columns = (
+        Columns.OBS,
+        Columns.ACTIONS,
+        Columns.ACTION_LOGP,
+        Columns.ADVANTAGES,
+        Columns.VALUE_TARGETS,
+    )
+    connectors = (AddAdvantages(),)
+
+    def compute_loss_for_module(
+        self, *, module_id: ModuleID, config: AlgorithmConfig, batch: Mapping[str, Any], fwd_out: Mapping[str, Any]
+    ) -> Tensor:
+        """Equation 9 of the paper, with the penalty of section 4 added where `use_kl_loss` is set.
+
+        Args:
+            module_id: the module.
+            config: its PPOConfig.
+            batch: columns [B, ...], or [B, T, ...] with `loss_mask`.
+            fwd_out: `action_dist_inputs` [..., K] and `vf_preds` [...].
+
+        Returns:
+            The loss, 0-d.
+        """
+        coefficients = self.coefficients[module_id]
+        mask: Tensor | None = batch.get(Columns.LOSS_MASK)
+        distribution = self.module[module_id].action_distribution(fwd_out[Columns.ACTION_DIST_INPUTS])
+        logp = distribution.log_prob(batch[Columns.ACTIONS])
+        policy_loss = clipped_surrogate(
+            logp, batch[Columns.ACTION_LOGP], batch[Columns.ADVANTAGES], config.clip_param, mask
+        )
+        values, targets = fwd_out[Columns.VF_PREDS], batch[Columns.VALUE_TARGETS]
+        old_values = batch[Columns.VF_PREDS] if config.vf_clip_param is not None else None
+        vf_loss = value_loss(values, targets, old_values, config.vf_clip_param, mask)
+        entropy = masked_mean(distribution.entropy(), mask)
+        loss = policy_loss + config.vf_loss_coeff * vf_loss - coefficients["entropy_coeff"] * entropy
+        metrics = {"policy_loss": policy_loss, "vf_loss": vf_loss, "entropy": entropy}
+        if config.use_kl_loss or (self.step.is_logged and Columns.ACTION_DIST_INPUTS in batch):
+            old = self.module[module_id].action_distribution(batch[Columns.ACTION_DIST_INPUTS])
+            metrics["mean_kl_loss"] = masked_mean(old.kl(distribution), mask)
+        if config.use_kl_loss:
+            loss = loss + coefficients["kl_coeff"] * metrics["mean_kl_loss"]
+        if self.step.is_logged:
+            metrics["vf_explained_var"] = explained_variance(targets, values, mask)
+        self.metrics.log_dict(metrics, key=module_id)
+        return loss
+
+    def after_gradient_based_update(self, *, timesteps: Mapping[str, int]) -> None:
+        """Move the schedules, then each KL coefficient towards its target (section 4 of the paper)."""
+        super().after_gradient_based_update(timesteps=timesteps)
+        for module_id, results in self.results.items():
+            config = self.config_for_module(module_id)
+            if config.use_kl_loss and "mean_kl_loss" in results:
+                if results["mean_kl_loss"] > 1.5 * config.kl_target:
+                    self.coefficients[module_id]["kl_coeff"].mul_(2.0)
+                elif results["mean_kl_loss"] < config.kl_target / 1.5:
+                    self.coefficients[module_id]["kl_coeff"].mul_(0.5)
+
+    def _make_coefficients(self, module_id: ModuleID) -> None:
+        super()._make_coefficients(module_id)
+        config = self.config_for_module(module_id)
+        self.coefficients[module_id]["kl_coeff"] = self._get_tensor_variable(float(config.kl_coeff))

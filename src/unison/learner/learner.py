@@ -1,0 +1,296 @@
+"""The Learner: modules, losses and optimizers, turned into updates by a chain of hooks."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from unison.config import AlgorithmConfig
+from unison.data import Columns
+from unison.errors import ModuleError, NotBuiltError
+from unison.learner.collective import Alone, Collective
+from unison.learner.metrics import Metrics, StepMetrics
+from unison.learner.step import StepContext
+from unison.modules import MultiAgentRLModule, MultiAgentRLModuleSpec, RLModule, SingleAgentRLModuleSpec
+from unison.types import ALL_MODULES, DEFAULT_MODULE_ID, ModuleID, ParamRef
+
+ModuleSpec = SingleAgentRLModuleSpec | MultiAgentRLModuleSpec
+ShouldUpdate = Callable[[ModuleID, Any], bool] | Collection[ModuleID] | None
+Results = dict[ModuleID, dict[str, Any]]
+
+
+class Learner(ABC):
+    """Owns modules and optimizers and turns batches or episodes into updates.
+
+    An update is a chain of hooks, each of which may be overridden alone:
+
+        before_gradient_based_update
+        for each minibatch, `_update`:
+            module.forward_train -> compute_loss (compute_loss_for_module) -> compute_gradients
+            -> postprocess_gradients (postprocess_gradients_for_module) -> apply_gradients
+        after_gradient_based_update
+
+    It is applied wholly or not at all: whatever raises on the way leaves parameters, optimizers and
+    counters as they were.
+
+    Args:
+        config: the settings; frozen from here on.
+        module_spec: the modules to build, else those of the config.
+        module: ready modules; a single one goes by DEFAULT_MODULE_ID.
+        collective: the group that it is one of.
+    """
+
+    framework: ClassVar[str]
+    required_columns: ClassVar[tuple[str, ...]] = (Columns.OBS,)
+    """The columns without which no batch can be trained on."""
+
+    def __init__(
+        self,
+        *,
+        config: AlgorithmConfig,
+        module_spec: ModuleSpec | None = None,
+        module: RLModule | MultiAgentRLModule | None = None,
+        collective: Collective | None = None,
+    ) -> None:
+        if module is not None and module_spec is not None:
+            raise ModuleError("Give a Learner either a module or a module_spec, not both.")
+        self.config = config if config.is_frozen else config.copy().freeze()
+        self.collective = collective or Alone()
+        self.metrics = Metrics()
+        self.step = StepContext()
+        self.counters = {"num_updates": 0, "num_env_steps_trained_lifetime": 0}
+        self.results: Results = {}
+        """What the running update has logged so far, for `after_gradient_based_update`."""
+        self._given_module = module
+        self._module_spec = module_spec
+        self._module: MultiAgentRLModule | None = None
+        self._module_configs: dict[ModuleID, AlgorithmConfig] = {}
+        self._should_update: ShouldUpdate = self.config.policies_to_train
+
+    # --- building ---
+
+    @abstractmethod
+    def build(self) -> None:
+        """Make modules, optimizers, schedules and connectors; a second call does nothing."""
+
+    def _check_is_built(self) -> None:
+        """Raise `NotBuiltError` before `build()`."""
+        if self._module is None:
+            raise NotBuiltError(f"This {type(self).__name__} is not built yet; call build() first.")
+
+    @abstractmethod
+    def _make_module(self) -> MultiAgentRLModule:
+        """The modules, from `module`, `module_spec` or the config; a single one is wrapped."""
+
+    @property
+    def module(self) -> MultiAgentRLModule:
+        """What it trains."""
+        self._check_is_built()
+        assert self._module is not None
+        return self._module
+
+    @property
+    @abstractmethod
+    def device(self) -> Any:
+        """Where it trains."""
+
+    @property
+    def distributed(self) -> bool:
+        """Whether it is one of several."""
+        return self.collective.world_size > 1
+
+    def config_for_module(self, module_id: ModuleID) -> AlgorithmConfig:
+        """The settings of one module, its overrides applied."""
+        if module_id == ALL_MODULES:
+            return self.config
+        return self._module_configs.get(module_id) or self.config.get_config_for_module(module_id)
+
+    # --- updating ---
+
+    @abstractmethod
+    def update_from_batch(
+        self,
+        batch: Any,
+        *,
+        timesteps: Mapping[str, int] | None = None,
+        minibatch_size: int | None = None,
+        num_iters: int = 1,
+    ) -> Results:
+        """Pass `num_iters` times over a batch, in minibatches.
+
+        Args:
+            batch: a MultiAgentBatch, a SampleBatch or a mapping of columns (numpy or torch).
+            timesteps: lifetime counts that schedules go by ("num_env_steps_sampled_lifetime").
+            minibatch_size: rows of each module per step, over all Learners; None: all of them.
+            num_iters: passes.
+
+        Returns:
+            `{module_id: {name: float}, ALL_MODULES: {...}}`: means over the rows of the last pass.
+
+        Raises:
+            BatchError: the batch can't be trained on; nothing has changed.
+            NonFiniteError: under `nan_policy="raise"`; nothing has changed.
+        """
+
+    @abstractmethod
+    def update_from_episodes(
+        self,
+        episodes: Sequence[Any],
+        *,
+        timesteps: Mapping[str, int] | None = None,
+        minibatch_size: int | None = None,
+        num_iters: int = 1,
+    ) -> Results:
+        """As `update_from_batch`, on the batch that the learner connectors make of episodes."""
+
+    @abstractmethod
+    def before_gradient_based_update(self, *, timesteps: Mapping[str, int]) -> None:
+        """Hook before the first step of an update call."""
+
+    @abstractmethod
+    def after_gradient_based_update(self, *, timesteps: Mapping[str, int]) -> None:
+        """Hook after the last step: moves learning rates and coefficients on their schedules."""
+
+    @abstractmethod
+    def _update(self, batch: Mapping[ModuleID, Any]) -> tuple[dict[ModuleID, Any], dict[ModuleID, Any], StepMetrics]:
+        """The step on one minibatch; returns (fwd_out, loss_per_module, metrics). Engines trace it."""
+
+    @abstractmethod
+    def compute_loss(
+        self, *, fwd_out: Mapping[ModuleID, Mapping[str, Any]], batch: Mapping[ModuleID, Any]
+    ) -> dict[ModuleID, Any]:
+        """The loss of each module (0-d), and under ALL_MODULES the total.
+
+        Whoever overrides this and trains with several Learners or gradient accumulation weighs each
+        module's loss in the total by `batch[module_id][LOSS_SHARE]`, where that column is present.
+        """
+
+    @abstractmethod
+    def compute_loss_for_module(
+        self, *, module_id: ModuleID, config: AlgorithmConfig, batch: Mapping[str, Any], fwd_out: Mapping[str, Any]
+    ) -> Any:
+        """The loss of one module: a 0-d tensor, a mean over the valid rows. An algorithm writes this."""
+
+    @abstractmethod
+    def compute_gradients(self, loss_per_module: Mapping[ModuleID, Any]) -> dict[ParamRef, Any]:
+        """The gradient of the total loss for each parameter that is to move."""
+
+    @abstractmethod
+    def postprocess_gradients(self, gradients: dict[ParamRef, Any]) -> dict[ParamRef, Any]:
+        """Change gradients before they are applied; calls the hook below for each module."""
+
+    @abstractmethod
+    def postprocess_gradients_for_module(
+        self, *, module_id: ModuleID, config: AlgorithmConfig, module_gradients_dict: dict[ParamRef, Any]
+    ) -> dict[ParamRef, Any]:
+        """Change the gradients of one module: clips them, and logs their norm before."""
+
+    @abstractmethod
+    def apply_gradients(self, gradients: Mapping[ParamRef, Any]) -> None:
+        """One step of every optimizer concerned; non-finite gradients are treated by `nan_policy`."""
+
+    # --- optimizers ---
+
+    @abstractmethod
+    def configure_optimizers(self) -> None:
+        """Call `configure_optimizers_for_module` for each compatible module."""
+
+    @abstractmethod
+    def configure_optimizers_for_module(self, module_id: ModuleID, config: AlgorithmConfig) -> None:
+        """Register the optimizers of one module; by default one, as the settings `optimizer` and `lr` say."""
+
+    @abstractmethod
+    def register_optimizer(
+        self,
+        *,
+        module_id: ModuleID = ALL_MODULES,
+        optimizer_name: str = "default_optimizer",
+        optimizer: Any,
+        params: Sequence[Any],
+        lr_or_lr_schedule: Any = None,
+    ) -> None:
+        """Make an optimizer known.
+
+        Raises:
+            OptimizerError: the name is taken, a parameter has an optimizer already, is not among
+                those of the optimizer, or belongs to another module.
+        """
+
+    @abstractmethod
+    def get_optimizers_for_module(self, module_id: ModuleID = ALL_MODULES) -> list[tuple[str, Any]]:
+        """`[(name, optimizer), ...]`; of all modules under ALL_MODULES."""
+
+    @abstractmethod
+    def get_optimizer(
+        self, module_id: ModuleID = DEFAULT_MODULE_ID, optimizer_name: str = "default_optimizer"
+    ) -> Any:
+        """An optimizer; an unknown one raises `OptimizerError` and lists those known."""
+
+    @abstractmethod
+    def get_parameters(self, module: Any) -> list[Any]:
+        """The trainable parameters of a module."""
+
+    @abstractmethod
+    def get_param_ref(self, param: Hashable) -> ParamRef:
+        """The name of a parameter, `"<module_id>/<parameter name>"`."""
+
+    @abstractmethod
+    def filter_param_dict_for_optimizer(self, param_dict: Mapping[ParamRef, Any], optimizer: Any) -> dict[ParamRef, Any]:
+        """The entries that belong to the parameters of one optimizer."""
+
+    # --- modules and state ---
+
+    @abstractmethod
+    def add_module(
+        self,
+        *,
+        module_id: ModuleID,
+        module_spec: SingleAgentRLModuleSpec,
+        config_overrides: Mapping[str, Any] | None = None,
+        new_should_module_be_updated: ShouldUpdate = None,
+    ) -> None:
+        """Add a module between updates.
+
+        Args:
+            module_id: its new id.
+            module_spec: what to build.
+            config_overrides: settings in which it differs.
+            new_should_module_be_updated: replaces the setting `policies_to_train`.
+
+        Raises:
+            ModuleError: the id is taken.
+        """
+
+    @abstractmethod
+    def remove_module(self, module_id: ModuleID) -> None:
+        """Remove a module with its optimizers, settings and coefficients; an unknown one raises `ModuleError`."""
+
+    def should_module_be_updated(self, module_id: ModuleID, batch: Any = None) -> bool:
+        """Whether a module trains (the setting `policies_to_train`)."""
+        if self._should_update is None:
+            return True
+        if callable(self._should_update):
+            return bool(self._should_update(module_id, batch))
+        return module_id in self._should_update
+
+    @abstractmethod
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        module_ids: Collection[ModuleID] | None = None,
+        inference_only: bool = False,
+    ) -> dict[str, Any]:
+        """All or parts of the state: "rl_module", "optimizer" and "learner" (the rest); numpy at the leaves."""
+
+    @abstractmethod
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take over the parts that `state` has; a misfit raises `StateError` and changes nothing."""
+
+    @abstractmethod
+    def save_state(self, path: str | Path) -> None:
+        """Write everything to a checkpoint directory."""
+
+    @abstractmethod
+    def load_state(self, path: str | Path) -> None:
+        """Take over a checkpoint written by `save_state`."""

@@ -1,0 +1,83 @@
+"""What a Learner builds itself from: modules, a device, a generator, optimizers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from unison.config import AlgorithmConfig, make_module_spec
+from unison.errors import ConfigError
+from unison.modules import MultiAgentRLModule, MultiAgentRLModuleSpec, RLModule, SingleAgentRLModuleSpec
+from unison.types import DEFAULT_MODULE_ID
+
+_OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+    "rmsprop": torch.optim.RMSprop,
+}
+
+
+def build_modules(
+    config: AlgorithmConfig,
+    module: RLModule | MultiAgentRLModule | None,
+    spec: SingleAgentRLModuleSpec | MultiAgentRLModuleSpec | None,
+) -> MultiAgentRLModule:
+    """The modules of a Learner: those given, else those of `spec`, else those of the config.
+
+    Weights are drawn from the config's seed; the global random state stays as it was.
+    """
+    if module is None:
+        with torch.random.fork_rng(devices=[]):
+            if config.seed is not None:
+                torch.manual_seed(config.seed)
+            module = (spec or make_module_spec(config)).build()
+    if isinstance(module, MultiAgentRLModule):
+        return module
+    wrapped = MultiAgentRLModule()
+    wrapped.add_module(DEFAULT_MODULE_ID, module)
+    return wrapped
+
+
+def find_device(config: AlgorithmConfig) -> torch.device:
+    """The GPU that the config asks for, else the CPU.
+
+    Raises:
+        ConfigError: a GPU is asked for but there is none.
+    """
+    if not config.num_gpus_per_learner:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            f"num_gpus_per_learner={config.num_gpus_per_learner}, but torch sees no GPU. "
+            "Set resources(num_gpus_per_learner=0), or install a CUDA build of torch."
+        )
+    if config.local_gpu_idx >= torch.cuda.device_count():
+        raise ConfigError(f"local_gpu_idx={config.local_gpu_idx}, but there are {torch.cuda.device_count()} GPUs.")
+    return torch.device("cuda", config.local_gpu_idx)
+
+
+def seed_generator(seed: int | None) -> torch.Generator:
+    """The generator that draws the order of rows; on the CPU, so that every engine and device sees one order."""
+    generator = torch.Generator()
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
+    return generator
+
+
+def make_optimizer(
+    params: Sequence[torch.nn.Parameter], setting: str | Mapping[str, Any]
+) -> torch.optim.Optimizer:
+    """The optimizer that the setting `optimizer` names, over `params`; its learning rate is set on registration.
+
+    Raises:
+        ConfigError: an option that the optimizer doesn't know.
+    """
+    options = {"name": setting} if isinstance(setting, str) else dict(setting)
+    name = options.pop("name")
+    try:
+        return _OPTIMIZERS[name](list(params), lr=0.0, **options)
+    except TypeError as error:
+        raise ConfigError(f"optimizer '{name}': {error}. Options are those of {_OPTIMIZERS[name].__name__}.") from error

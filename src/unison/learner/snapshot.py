@@ -1,0 +1,57 @@
+"""What an update may change, kept from its start, so that a failed one leaves no trace."""
+
+import copy
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from unison.types import ALL_MODULES, ModuleID
+
+if TYPE_CHECKING:
+    from unison.learner.torch_learner import TorchLearner
+
+
+class Snapshot:
+    """A copy of the parameters, optimizers, coefficients and counters of some modules.
+
+    Args:
+        learner: the Learner about to update.
+        module_ids: the modules that the update concerns.
+    """
+
+    def __init__(self, learner: "TorchLearner", module_ids: Collection[ModuleID]) -> None:
+        self._learner = learner
+        self._slots = learner.optimizers.active(module_ids)
+        self._copies = [(tensor, tensor.clone()) for tensor in self._tensors(module_ids)]
+        self._counters = dict(learner.counters)
+        self._rng = learner.generator.get_state()
+        self._rates = [[dict(o, params=None) for o in s.optimizer.param_groups] for s in self._slots]
+        self._own_states = {
+            id(s): copy.deepcopy(s.optimizer.state_dict()) for s in self._slots if s.own_step_reason is not None
+        }
+
+    def restore(self) -> None:
+        """Put everything back as it was."""
+        with torch.no_grad():
+            for tensor, value in self._copies:
+                tensor.copy_(value)
+        self._learner.counters.update(self._counters)
+        self._learner.generator.set_state(self._rng)
+        self._learner.metrics.collect()
+        self._learner.exchange.clear()
+        for slot, settings in zip(self._slots, self._rates, strict=True):
+            for options, old in zip(slot.optimizer.param_groups, settings, strict=True):
+                options.update({name: value for name, value in old.items() if name != "params"})
+            if id(slot) in self._own_states:
+                slot.optimizer.load_state_dict(self._own_states[id(slot)])
+
+    def _tensors(self, module_ids: Collection[ModuleID]) -> list[Tensor]:
+        learner = self._learner
+        groups = [group for slot in self._slots for group in slot.groups]
+        tensors = [t for g in groups for name, t in g.buffers().items() if name != "gradients"]
+        tensors += [b for m in module_ids if m in learner.module for b in learner.module[m].buffers()]
+        for module_id in (*module_ids, ALL_MODULES):
+            tensors += learner.coefficients.get(module_id, {}).values()
+        return [*tensors, *learner.precision.state.values()]

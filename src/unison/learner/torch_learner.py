@@ -1,0 +1,301 @@
+"""The Learner of PyTorch modules."""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from unison.checkpoint import read_checkpoint, read_manifest, write_checkpoint
+from unison.config import AlgorithmConfig
+from unison.data.tensors import split_by_module
+from unison.errors import ModuleError
+from unison.learner import state as learner_state
+from unison.learner.connectors import LearnerConnector, episodes_to_columns
+from unison.learner.engines import make_engine
+from unison.learner.gradients import ClipFunction, GradientExchange, Gradients, clip_gradients, differentiate
+from unison.learner.learner import Results, ShouldUpdate
+from unison.learner.metrics import NUM_MODULE_STEPS_TRAINED, StepMetrics
+from unison.learner.optimizers import Optimizers
+from unison.learner.precision import Precision
+from unison.learner.setup import build_modules, find_device, seed_generator
+from unison.learner.step import LOSS_SHARE
+from unison.learner.torch_optimization import TorchOptimization
+from unison.learner.update import count_env_steps, run_update, valid_rows
+from unison.modules import MultiAgentRLModule, RLModule, SingleAgentRLModuleSpec
+from unison.types import ALL_MODULES, ModuleID, ParamRef
+
+
+class TorchLearner(TorchOptimization):
+    """A Learner whose modules, optimizers and hooks are PyTorch.
+
+    An algorithm is a subclass with a `compute_loss_for_module`.
+    """
+
+    framework = "torch"
+    connectors: ClassVar[tuple[LearnerConnector, ...]] = ()
+    """What turns a rollout into the columns of the loss, after the connectors of the user."""
+
+    # --- building ---
+
+    def build(self) -> None:
+        """See Learner.build."""
+        if self._module is not None:
+            return
+        if self.config.num_threads is not None:
+            torch.set_num_threads(self.config.num_threads)
+        self._device = find_device(self.config)
+        self.generator = seed_generator(self.config.seed)
+        self.precision = Precision(self.config.precision, self._device)
+        self.optimizers = Optimizers()
+        self.exchange = GradientExchange(self.collective)
+        self.engine = make_engine(self)
+        self.coefficients: dict[ModuleID, dict[str, Tensor]] = {}
+        module = self._make_module()
+        module.to(self._device)
+        self._module = module
+        self.configure_optimizers()
+        for module_id in module:
+            self._make_coefficients(module_id)
+
+    def _make_module(self) -> MultiAgentRLModule:
+        """See Learner._make_module."""
+        return build_modules(self.config, self._given_module, self._module_spec)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it trains."""
+        self._check_is_built()
+        return self._device
+
+    def is_trained(self, module_id: ModuleID, batch: Any) -> bool:
+        """Whether a module's rows are worth preparing: it can learn, and `should_module_be_updated` says so."""
+        compatible = self._is_module_compatible_with_learner(self.module[module_id])
+        return compatible and self.should_module_be_updated(module_id, batch)
+
+    def _get_tensor_variable(self, value: Any, dtype: torch.dtype | None = None, trainable: bool = False) -> Tensor:
+        """A tensor on the Learner's device; for anything that changes over time."""
+        dtype = dtype or (torch.float32 if isinstance(value, float) else None)
+        tensor = torch.as_tensor(value, dtype=dtype).detach().clone().to(self._device)
+        return torch.nn.Parameter(tensor) if trainable else tensor
+
+    def _make_coefficients(self, module_id: ModuleID) -> None:
+        config = self.config_for_module(module_id)
+        self.coefficients[module_id] = {
+            name: self._get_tensor_variable(float(schedule.value(0)))
+            for name, schedule in config.scheduled_settings().items()
+            if name != "lr"
+        }
+
+    # --- updating ---
+
+    def update_from_batch(
+        self,
+        batch: Any,
+        *,
+        timesteps: Mapping[str, int] | None = None,
+        minibatch_size: int | None = None,
+        num_iters: int = 1,
+    ) -> Results:
+        """See Learner.update_from_batch."""
+        columns = split_by_module(batch, self.module)
+        return run_update(self, columns, count_env_steps(batch, columns), timesteps, minibatch_size, num_iters)
+
+    def update_from_episodes(
+        self,
+        episodes: Sequence[Any],
+        *,
+        timesteps: Mapping[str, int] | None = None,
+        minibatch_size: int | None = None,
+        num_iters: int = 1,
+    ) -> Results:
+        """See Learner.update_from_episodes."""
+        columns, env_steps = episodes_to_columns(self, episodes, minibatch_size)
+        return run_update(self, columns, env_steps, timesteps, minibatch_size, num_iters)
+
+    def before_gradient_based_update(self, *, timesteps: Mapping[str, int]) -> None:
+        """See Learner.before_gradient_based_update."""
+
+    def after_gradient_based_update(self, *, timesteps: Mapping[str, int]) -> None:
+        """See Learner.after_gradient_based_update."""
+        step = timesteps["num_env_steps_sampled_lifetime"]
+        for slot in self.optimizers.slots.values():
+            if slot.schedule is not None and not slot.schedule.is_constant:
+                self._set_optimizer_lr(slot.optimizer, float(slot.schedule.value(step)))
+        for module_id, coefficients in self.coefficients.items():
+            schedules = self.config_for_module(module_id).scheduled_settings()
+            for name, coefficient in coefficients.items():
+                if name in schedules and not schedules[name].is_constant:
+                    coefficient.fill_(float(schedules[name].value(step)))
+
+    def _update(self, batch: Mapping[ModuleID, Any]) -> tuple[dict[ModuleID, Any], dict[ModuleID, Any], StepMetrics]:
+        """See Learner._update."""
+        with self.precision.autocast():
+            fwd_out = self.module.forward_train(batch)
+            loss_per_module = self.compute_loss(fwd_out=fwd_out, batch=batch)
+        for module_id, columns in batch.items():
+            self.metrics.log_value((module_id, "total_loss"), loss_per_module[module_id])
+            self.metrics.log_value((module_id, NUM_MODULE_STEPS_TRAINED), valid_rows(columns), reduce="sum")
+        slots = self.optimizers.active(self.step.modules)
+        gradients = self.compute_gradients(loss_per_module)
+        if not self.step.closes_step:
+            self.exchange.add(gradients, slots)
+        else:
+            gradients = self.exchange.total(gradients, slots)
+            self.apply_gradients(self.postprocess_gradients(gradients))
+        return fwd_out, loss_per_module, self.metrics.collect()
+
+    def compute_loss(
+        self, *, fwd_out: Mapping[ModuleID, Mapping[str, Any]], batch: Mapping[ModuleID, Any]
+    ) -> dict[ModuleID, Any]:
+        """See Learner.compute_loss."""
+        losses: dict[ModuleID, Any] = {}
+        total: Any = None
+        for module_id, columns in batch.items():
+            config = self.config_for_module(module_id)
+            loss = self.compute_loss_for_module(
+                module_id=module_id, config=config, batch=columns, fwd_out=fwd_out[module_id]
+            )
+            losses[module_id] = loss
+            weighed = loss * columns[LOSS_SHARE] if LOSS_SHARE in columns else loss
+            total = weighed if total is None else total + weighed
+        losses[ALL_MODULES] = torch.zeros((), device=self._device) if total is None else total
+        return losses
+
+    def compute_gradients(self, loss_per_module: Mapping[ModuleID, Any]) -> Gradients:
+        """See Learner.compute_gradients."""
+        slots = self.optimizers.active(self.step.modules)
+        return differentiate(loss_per_module[ALL_MODULES], slots, self.precision)
+
+    def postprocess_gradients(self, gradients: Gradients) -> Gradients:
+        """See Learner.postprocess_gradients."""
+        processed: Gradients = {}
+        owners = dict.fromkeys(slot.module_id for slot in self.optimizers.active(self.step.modules))
+        for module_id in owners:
+            names = [ref for slot in self.optimizers.slots.values() if slot.module_id == module_id for ref in slot.refs]
+            processed |= self.postprocess_gradients_for_module(
+                module_id=module_id,
+                config=self.config_for_module(module_id),
+                module_gradients_dict={ref: gradients[ref] for ref in names if ref in gradients},
+            )
+        return processed
+
+    def postprocess_gradients_for_module(
+        self, *, module_id: ModuleID, config: AlgorithmConfig, module_gradients_dict: Gradients
+    ) -> Gradients:
+        """See Learner.postprocess_gradients_for_module."""
+        clip = self._get_clip_function()
+        for slot in self.optimizers.slots.values():
+            if slot.module_id != module_id:
+                continue
+            gradients = self.filter_param_dict_for_optimizer(module_gradients_dict, slot.optimizer)
+            whole = config.grad_clip_by != "norm" and slot.is_flat(gradients)
+            tensors = slot.flat_gradients if whole else list(gradients.values())
+            if tensors:
+                norm = clip(tensors, grad_clip=config.grad_clip, grad_clip_by=config.grad_clip_by)
+                self.metrics.log_value((module_id, f"gradients_{slot.name}_global_norm"), norm)
+        return module_gradients_dict
+
+    def _get_clip_function(self) -> ClipFunction:
+        """What clips gradients in place, by value, norm or global norm."""
+        return clip_gradients
+
+    def apply_gradients(self, gradients: Mapping[ParamRef, Tensor]) -> None:
+        """See Learner.apply_gradients."""
+        policy = "skip" if self.precision.scaled else self.config.nan_policy
+        bad: Tensor | None = None
+        for slot in self.optimizers.active(self.step.modules):
+            if any(ref in gradients for ref in slot.refs):
+                found = slot.step(gradients, nan_policy=policy, fused=self.engine.fused)
+                bad = found if bad is None else torch.maximum(bad, found)
+        if bad is not None:
+            self.precision.update(bad)
+
+    # --- modules and state ---
+
+    def add_module(
+        self,
+        *,
+        module_id: ModuleID,
+        module_spec: SingleAgentRLModuleSpec,
+        config_overrides: Mapping[str, Any] | None = None,
+        new_should_module_be_updated: ShouldUpdate = None,
+    ) -> None:
+        """See Learner.add_module."""
+        if module_id in self.module:
+            raise ModuleError(f"Module '{module_id}' exists already; remove it first, or choose another id.")
+        config = self.config.copy()
+        config.training(**dict(config_overrides or {}))
+        module: RLModule = module_spec.build().to(self._device)
+        self._module_configs[module_id] = config.freeze()
+        self.module.add_module(module_id, module)
+        if self._is_module_compatible_with_learner(module):
+            self.configure_optimizers_for_module(module_id, config)
+        self._make_coefficients(module_id)
+        if new_should_module_be_updated is not None:
+            self._should_update = new_should_module_be_updated
+
+    def remove_module(self, module_id: ModuleID) -> None:
+        """See Learner.remove_module."""
+        if module_id not in self.module:
+            raise ModuleError(f"There is no module '{module_id}'. Known: {sorted(self.module.keys())}.")
+        others = [p for m, other in self.module.items() if m != module_id for p in other.parameters()]
+        self.optimizers.remove_module(module_id, keep=others)
+        self.module.remove_module(module_id)
+        self._module_configs.pop(module_id, None)
+        self.coefficients.pop(module_id, None)
+
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        module_ids: Collection[ModuleID] | None = None,
+        inference_only: bool = False,
+    ) -> dict[str, Any]:
+        """See Learner.get_state."""
+        return learner_state.get_state(self, components, module_ids, inference_only)
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """See Learner.set_state."""
+        learner_state.set_state(self, state)
+
+    def get_module_state(
+        self, module_ids: Collection[ModuleID] | None = None, inference_only: bool = False
+    ) -> dict[ModuleID, Any]:
+        """The weights and buffers of modules, numpy at the leaves."""
+        return learner_state.get_module_state(self, module_ids, inference_only)
+
+    def set_module_state(self, state: Mapping[ModuleID, Any]) -> None:
+        """Take over the weights and buffers of the modules in `state`."""
+        learner_state.set_module_state(self, state)
+
+    def get_optimizer_state(self) -> dict[ModuleID, dict[str, Any]]:
+        """`{module_id: {optimizer_name: settings and moments}}`, numpy at the leaves."""
+        return learner_state.get_optimizer_state(self)
+
+    def set_optimizer_state(self, state: Mapping[ModuleID, Mapping[str, Any]]) -> None:
+        """Take over the optimizers in `state`."""
+        learner_state.set_optimizer_state(self, state)
+
+    def save_state(self, path: str | Path) -> None:
+        """See Learner.save_state."""
+        learner_state.save(self, path)
+
+    def load_state(self, path: str | Path) -> None:
+        """See Learner.load_state."""
+        learner_state.load(self, path)
+
+    def _get_metadata(self) -> dict[str, Any]:
+        """What the manifest of a checkpoint says: classes, config, counters, modules."""
+        return learner_state.metadata(self)
+
+    def _save_optimizers(self, path: str | Path) -> None:
+        """Write the optimizers alone to a checkpoint directory."""
+        parts = learner_state.to_parts({"optimizer": self.get_optimizer_state()})
+        write_checkpoint(path, parts, self._get_metadata())
+
+    def _load_optimizers(self, path: str | Path) -> None:
+        """Take over the optimizers of a checkpoint directory, whatever else it holds."""
+        names = [name for name in read_manifest(path).parts if name.startswith("optimizers/")]
+        self.set_optimizer_state(learner_state.from_parts(read_checkpoint(path, names).parts)["optimizer"])

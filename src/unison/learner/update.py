@@ -1,0 +1,166 @@
+"""One call of `update_from_batch` or `update_from_episodes`: checked, planned, run, or undone."""
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from unison.data import Columns, MultiAgentBatch
+from unison.data.plan import MinibatchPlan
+from unison.data.tensors import TensorColumns, TensorConverter
+from unison.errors import BatchError, NonFiniteError
+from unison.learner.metrics import NUM_MODULE_STEPS_TRAINED, MetricKey, StepMetrics, reduce_steps
+from unison.learner.snapshot import Snapshot
+from unison.types import ALL_MODULES, ModuleID, tree_leaves
+
+if TYPE_CHECKING:
+    from unison.learner.torch_learner import TorchLearner
+
+NUM_ENV_STEPS_SAMPLED_LIFETIME = "num_env_steps_sampled_lifetime"
+_NON_FINITE = "num_non_finite_steps_"
+
+
+def run_update(
+    learner: "TorchLearner",
+    batch: Mapping[ModuleID, Mapping[str, Any]],
+    env_steps: int,
+    timesteps: Mapping[str, int] | None,
+    minibatch_size: int | None,
+    num_iters: int,
+) -> dict[ModuleID, dict[str, Any]]:
+    """Check, plan and take all steps of an update; on any error everything is as before."""
+    start = time.perf_counter()
+    columns = _tensors(learner, batch)
+    plan = _plan(learner, columns, minibatch_size, num_iters)
+    prepared = time.perf_counter()
+    for slot in learner.optimizers.active(columns):
+        slot.sync()
+    snapshot = Snapshot(learner, list(columns))
+    lifetime = learner.counters["num_env_steps_trained_lifetime"] + env_steps
+    steps_so_far = {NUM_ENV_STEPS_SAMPLED_LIFETIME: lifetime, **(timesteps or {})}
+    try:
+        learner.before_gradient_based_update(timesteps=steps_so_far)
+        if columns:
+            steps = learner.engine.run(learner, plan, columns)
+            learner.results = _results(learner, columns, steps, num_iters)
+        else:
+            learner.results = {ALL_MODULES: {}}
+        stepped = time.perf_counter()
+        learner.counters["num_updates"] += 1
+        learner.counters["num_env_steps_trained_lifetime"] = lifetime
+        learner.after_gradient_based_update(timesteps=steps_so_far)
+    except BaseException:
+        snapshot.restore()
+        raise
+    learner.results[ALL_MODULES] |= {
+        "num_env_steps_trained": float(env_steps * num_iters),
+        "num_updates": float(learner.counters["num_updates"]),
+        "seconds_prepare": prepared - start,
+        "seconds_steps": stepped - prepared,
+        **learner.engine.report(),
+    }
+    return learner.results
+
+
+def valid_rows(columns: Mapping[str, Any]) -> Any:
+    """The rows (time steps, for sequences) of a minibatch that count: a number, or 0-d where padding decides."""
+    if Columns.LOSS_MASK in columns:
+        return columns[Columns.LOSS_MASK].sum()
+    return float(tree_leaves(columns[Columns.OBS])[0].shape[0])
+
+
+def count_env_steps(batch: Any, columns: Mapping[ModuleID, Mapping[str, Any]]) -> int:
+    """The environment steps that a batch stands for: as it says itself, else the rows of its largest module."""
+    if isinstance(batch, MultiAgentBatch):
+        return batch.env_steps()
+    rows = [len(leaf) for c in columns.values() if Columns.OBS in c for leaf in tree_leaves(c[Columns.OBS])[:1]]
+    return max(rows, default=0)
+
+
+def _tensors(learner: "TorchLearner", batch: Mapping[ModuleID, Mapping[str, Any]]) -> dict[ModuleID, TensorColumns]:
+    """The columns of the modules that train, checked and on the device."""
+    tensors: dict[ModuleID, TensorColumns] = {}
+    for module_id, columns in batch.items():
+        module = learner.module[module_id]
+        if not learner.is_trained(module_id, batch):
+            continue
+        dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+        converter = TensorConverter(
+            module_id,
+            observation_space=module.observation_space,
+            action_space=module.action_space,
+            required=learner.required_columns,
+            stateful=module.is_stateful(),
+            device=learner.device,
+            dtype=dtype,
+        )
+        tensors[module_id] = converter(columns)
+    return tensors
+
+
+def _plan(
+    learner: "TorchLearner", columns: Mapping[ModuleID, TensorColumns], minibatch_size: int | None, num_iters: int
+) -> MinibatchPlan:
+    if num_iters < 1:
+        raise BatchError(f"num_iters is {num_iters}; an update passes at least once over its batch.")
+    if minibatch_size is not None and minibatch_size < 1:
+        raise BatchError(f"minibatch_size is {minibatch_size}; it must be at least 1, or None for the whole batch.")
+    rows: dict[ModuleID, int] = {}
+    sizes: dict[ModuleID, int] = {}
+    for module_id, module_columns in columns.items():
+        first = tree_leaves(module_columns[Columns.OBS])[0]
+        rows[module_id] = first.shape[0]
+        steps_per_row = first.shape[1] if learner.module[module_id].is_stateful() else 1
+        sizes[module_id] = rows[module_id] if minibatch_size is None else max(1, minibatch_size // steps_per_row)
+    return MinibatchPlan(
+        rows,
+        sizes,
+        num_iters=num_iters,
+        accumulation_steps=learner.config.gradient_accumulation_steps,
+        shuffle=learner.config.shuffle_batch_per_epoch,
+    )
+
+
+def _results(
+    learner: "TorchLearner", columns: Mapping[ModuleID, TensorColumns], steps: list[StepMetrics], num_iters: int
+) -> dict[ModuleID, dict[str, Any]]:
+    """The metrics of all steps and the state around them, in one copy to the host."""
+    around: StepMetrics = {}
+    for slot in learner.optimizers.active(columns):
+        around[slot.module_id, f"{slot.name}_learning_rate"] = slot.optimizer.param_groups[0]["lr"]
+        around[slot.module_id, f"{_NON_FINITE}{slot.name}"] = slot.non_finite_steps
+    for module_id in columns:
+        for name, coefficient in learner.coefficients[module_id].items():
+            around[module_id, f"curr_{name}"] = coefficient
+    if learner.precision.scaled:
+        around[ALL_MODULES, "loss_scale"] = learner.precision.state["scale"]
+    reductions: dict[MetricKey, Any] = learner.metrics.reductions
+    results = reduce_steps([*steps, around], reductions, num_iters)
+    totals = results.setdefault(ALL_MODULES, {})
+    totals[NUM_MODULE_STEPS_TRAINED] = sum(results[m].get(NUM_MODULE_STEPS_TRAINED, 0.0) for m in columns)
+    totals["num_non_finite_steps"] = _count_non_finite(learner, columns, results)
+    return results
+
+
+def _count_non_finite(
+    learner: "TorchLearner", columns: Mapping[ModuleID, TensorColumns], results: dict[ModuleID, dict[str, Any]]
+) -> float:
+    """Sum the steps with non-finite gradients, name the parameters, and raise if the policy says so."""
+    total = 0.0
+    for slot in learner.optimizers.active(columns):
+        count = results[slot.module_id].pop(f"{_NON_FINITE}{slot.name}")
+        total += count
+        if not count:
+            continue
+        results[slot.module_id]["num_non_finite_steps"] = count
+        refs = slot.non_finite_refs()
+        message = f"{count:.0f} step(s) of module '{slot.module_id}' had gradients that are not finite, in {refs[:5]}"
+        overflow = learner.precision.scaled and results[ALL_MODULES]["loss_scale"] >= 1.0
+        if learner.config.nan_policy == "raise" and not overflow:
+            raise NonFiniteError(
+                f"{message}. The update was undone. Look for bad rewards or observations, lower the learning rate, "
+                "or set training(nan_policy='skip')."
+            )
+        results[slot.module_id]["non_finite_parameters"] = ", ".join(refs[:5])
+    return total
