@@ -1,0 +1,25 @@
+"""Settings as validated data."""
+
+from unison.config.algorithm_config import AlgorithmConfig
+from unison.config.building import make_module_spec
+from unison.config.contradictions import Contradiction
+from unison.config.environment import make_environment, spaces_of
+from unison.config.fluent import UnknownSettingError
+from unison.config.model import ModelConfig
+from unison.config.schedule import Schedule, Scheduled
+from unison.config.sections import TrainingSection
+from unison.config.setter import Setter
+
+__all__ = [
+    "AlgorithmConfig",
+    "Contradiction",
+    "ModelConfig",
+    "Schedule",
+    "Scheduled",
+    "Setter",
+    "TrainingSection",
+    "UnknownSettingError",
+    "make_environment",
+    "make_module_spec",
+    "spaces_of",
+]
