@@ -21,7 +21,7 @@ def is_space(value: Any) -> bool:
 def space_to_plain(space: Space) -> dict[str, Any] | None:
     """The space as plain data; None for a kind that cannot be stored.
 
-    Box, Discrete, MultiDiscrete, MultiBinary, Dict and Tuple can, nested at will; bounds may be nan or infinite.
+    Box, Discrete, MultiDiscrete, MultiBinary, Dict and Tuple can, nested at will; bounds may be infinite.
     """
     name = type(space).__name__
     if name not in _WRITERS or not type(space).__module__.startswith("gymnasium.spaces"):
@@ -40,8 +40,8 @@ def space_from_plain(data: Mapping[str, Any]) -> Space:
 
 
 def _numbers(array: np.ndarray[Any, Any]) -> Any:
-    """The array as nested lists, or as one number where all are equal; nan and inf as strings, which JSON can hold."""
-    if array.size and (bool(np.all(array == array.flat[0])) or bool(np.all(array != array))):
+    """The array as nested lists, or as one number where all are equal; infinities as strings, which JSON can hold."""
+    if array.size and bool(np.all(array == array.flat[0])):
         array = array.reshape(-1)[0]
 
     def readable(value: Any) -> Any:
@@ -53,8 +53,8 @@ def _numbers(array: np.ndarray[Any, Any]) -> Any:
 
 
 def _array(numbers: Any, shape: Any, dtype: str) -> np.ndarray[Any, Any]:
-    values = np.array(numbers, dtype=dtype)  # numpy reads "inf" and "nan" itself
-    return np.ascontiguousarray(np.broadcast_to(values, tuple(shape)))
+    values = np.array(numbers, dtype=dtype)  # numpy reads "inf" itself
+    return np.array(np.broadcast_to(values, tuple(shape)))
 
 
 def _write_box(space: Space) -> dict[str, Any]:

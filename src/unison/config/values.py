@@ -43,8 +43,8 @@ def thaw(value: Any) -> Any:
 
 
 def _rebuild(value: Any, make_dict: Callable[[Iterable[tuple[Any, Any]]], Any]) -> Any:
-    if isinstance(value, Mapping):
-        items = cast("Mapping[Any, Any]", value).items()
+    if isinstance(value, dict):
+        items = cast("dict[Any, Any]", value).items()
         return make_dict((key, _rebuild(inner, make_dict)) for key, inner in items)
     if type(value) in (list, tuple):
         return type(value)(_rebuild(inner, make_dict) for inner in value)
@@ -84,8 +84,8 @@ def to_plain(value: Any) -> Any:
         return to_plain(value.item())
     if isinstance(value, int | float):
         return value if math.isfinite(value) else {"$float": repr(float(value))}
-    if isinstance(value, Mapping):
-        return _mapping_to_plain(cast("Mapping[Any, Any]", value))
+    if isinstance(value, dict):
+        return _dict_to_plain(cast("dict[Any, Any]", value))
     if type(value) in _SEQUENCES:
         plain = [to_plain(inner) for inner in value]
         return plain if isinstance(value, list) else {_SEQUENCES[type(value)]: plain}
@@ -100,7 +100,7 @@ def to_plain(value: Any) -> Any:
 _SEQUENCES: dict[Any, str] = {list: "", tuple: "$tuple", set: "$set", frozenset: "$set"}
 
 
-def _mapping_to_plain(value: Mapping[Any, Any]) -> Any:
+def _dict_to_plain(value: dict[Any, Any]) -> Any:
     if all(isinstance(key, str) and not key.startswith("$") for key in value):
         return {key: to_plain(inner) for key, inner in value.items()}
     return {"$dict": [[to_plain(key), to_plain(inner)] for key, inner in value.items()]}
