@@ -1,40 +1,27 @@
 """What a Learner needs from the group it is part of: its rank, and sums over all ranks."""
 
-from abc import ABC, abstractmethod
+from typing import Protocol
 
 from torch import Tensor
 
 
-class Collective(ABC):
-    """Sums of tensors over the ranks of a group."""
+class Collective(Protocol):
+    """One rank's part of a group. Whoever fills it makes every result bit-identical on all ranks."""
 
-    @property
-    @abstractmethod
-    def rank(self) -> int:
-        """This Learner's place, from 0."""
+    rank: int
+    world_size: int
 
-    @property
-    @abstractmethod
-    def world_size(self) -> int:
-        """The number of Learners."""
-
-    @abstractmethod
-    def all_reduce_(self, tensor: Tensor) -> None:
-        """Replace a flat tensor [N] by its sum over all ranks, bit-identical on each."""
+    def all_reduce_(self, tensor: Tensor) -> Tensor:
+        """Replace a contiguous tensor by its sum over all ranks; returns it."""
+        ...
 
 
-class Alone(Collective):
+class Alone:
     """A group of one: sums are the tensors themselves."""
 
-    @property
-    def rank(self) -> int:
-        """Always 0."""
-        return 0
+    rank = 0
+    world_size = 1
 
-    @property
-    def world_size(self) -> int:
-        """Always 1."""
-        return 1
-
-    def all_reduce_(self, tensor: Tensor) -> None:
+    def all_reduce_(self, tensor: Tensor) -> Tensor:
         """Nothing to add."""
+        return tensor

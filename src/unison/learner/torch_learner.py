@@ -20,6 +20,7 @@ from unison.learner.metrics import NUM_MODULE_STEPS_TRAINED, StepMetrics
 from unison.learner.optimizers import Optimizers
 from unison.learner.precision import Precision
 from unison.learner.setup import build_modules, find_device, seed_generator
+from unison.learner.snapshot import Snapshot
 from unison.learner.step import LOSS_SHARE
 from unison.learner.torch_optimization import TorchOptimization
 from unison.learner.update import count_env_steps, run_update, valid_rows
@@ -52,6 +53,7 @@ class TorchLearner(TorchOptimization):
         self.exchange = GradientExchange(self.collective)
         self.engine = make_engine(self)
         self.coefficients: dict[ModuleID, dict[str, Tensor]] = {}
+        self.last_snapshot: Snapshot | None = None
         module = self._make_module()
         module.to(self._device)
         self._module = module
@@ -113,6 +115,15 @@ class TorchLearner(TorchOptimization):
         """See Learner.update_from_episodes."""
         columns, env_steps = episodes_to_columns(self, episodes, minibatch_size)
         return run_update(self, columns, env_steps, timesteps, minibatch_size, num_iters)
+
+    def undo_update(self, num_updates: int) -> None:
+        """Go back to the state after `num_updates` updates, if the last update went one beyond it.
+
+        One of several Learners needs it where another failed in the last moments of an update.
+        """
+        if self.counters["num_updates"] > num_updates and self.last_snapshot is not None:
+            self.last_snapshot.restore()
+            self.last_snapshot = None
 
     def before_gradient_based_update(self, *, timesteps: Mapping[str, int]) -> None:
         """See Learner.before_gradient_based_update."""

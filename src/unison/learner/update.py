@@ -53,6 +53,7 @@ def run_update(
     except BaseException:
         snapshot.restore()
         raise
+    learner.last_snapshot = snapshot if learner.distributed else None
     learner.results[ALL_MODULES] |= {
         "num_env_steps_trained": float(env_steps * num_iters),
         "num_updates": float(learner.counters["num_updates"]),

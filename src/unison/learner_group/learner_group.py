@@ -1,0 +1,277 @@
+"""LearnerGroup: N Learners as one."""
+
+import weakref
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from unison.checkpoint import read_checkpoint, write_checkpoint
+from unison.config import AlgorithmConfig
+from unison.errors import LearnerGroupError
+from unison.learner.learner import ModuleSpec, ShouldUpdate
+from unison.learner.state import from_parts, to_parts
+from unison.learner_group.failures import WorkerError
+from unison.learner_group.inline import InlineTransport
+from unison.learner_group.module_checkpoints import read_module_states
+from unison.learner_group.recovery import original
+from unison.learner_group.results import Results
+from unison.learner_group.transport import Transport
+from unison.learner_group.transports import make_transport
+from unison.learner_group.updates import UpdatePipeline
+from unison.learner_group.weights import Weights
+from unison.learner_group.worker import LearnerFactory
+from unison.modules import SingleAgentRLModuleSpec
+from unison.registry import register
+from unison.types import ModuleID
+
+
+@register("learner_group", "default")
+class LearnerGroup:
+    """Runs N Learners that behave as one: in this process, on this machine, or on a cluster.
+
+    Each Learner sees the whole batch and trains its share of every minibatch; their gradients are summed
+    before each step, so any number of Learners gives the training of one. Use it as a context manager, or
+    call `shutdown()`.
+
+    Args:
+        config: the settings; `resources(num_learners=...)` says how many Learners and where.
+        module_spec: the modules, else those of the config.
+    """
+
+    def __init__(self, *, config: AlgorithmConfig, module_spec: ModuleSpec | None = None) -> None:
+        self.config = config if config.is_frozen else config.copy().freeze()
+        self._factory = LearnerFactory(self.config, module_spec)
+        self._transport: Transport = make_transport(self.config, self.config.num_learners)
+        self._transport.start(self._factory, max(1, self.config.num_learners))
+        self._updates = UpdatePipeline(self._transport, self.config)
+        self._outside_changes = 0
+        self._finalizer = weakref.finalize(self, self._transport.stop)
+
+    # --- updating ---
+
+    def update_from_batch(
+        self,
+        batch: Any,
+        *,
+        timesteps: Mapping[str, int] | None = None,
+        async_update: bool = False,
+        return_state: bool = False,
+        minibatch_size: int | None = None,
+        num_iters: int = 1,
+    ) -> Any:
+        """Update on a batch; sizes are global, over all Learners.
+
+        Args:
+            batch: a MultiAgentBatch, a SampleBatch or a mapping of columns.
+            timesteps: lifetime counts that schedules go by.
+            async_update: hand the update in and return the list of results that have become ready.
+                Where the queue is full, the setting `queue_policy` decides: wait, or drop this update.
+            return_state: add the weights after the update, under "_rl_module_state_after_update".
+            minibatch_size: rows of each module per step; None: all of them.
+            num_iters: passes over the batch.
+
+        Returns:
+            The results, or with `async_update` a list of them, oldest first.
+
+        Raises:
+            BatchError: the batch can't be trained on; nothing has changed.
+            LearnerGroupError: a Learner died too often, hung or raised; nothing has changed.
+        """
+        arguments = {"timesteps": timesteps, "minibatch_size": minibatch_size, "num_iters": num_iters}
+        return self._update("batch", batch, arguments, async_update=async_update, return_state=return_state)
+
+    def update_from_episodes(
+        self,
+        episodes: Sequence[Any],
+        *,
+        timesteps: Mapping[str, int] | None = None,
+        async_update: bool = False,
+        return_state: bool = False,
+        minibatch_size: int | None = None,
+        num_iters: int = 1,
+    ) -> Any:
+        """As `update_from_batch`, on the batch that the learner connectors make of episodes."""
+        arguments = {"timesteps": timesteps, "minibatch_size": minibatch_size, "num_iters": num_iters}
+        return self._update("episodes", episodes, arguments, async_update=async_update, return_state=return_state)
+
+    def get_results(self, block: bool = False) -> list[Results]:
+        """The results of async updates that have finished since the last call; `block` waits for at least one."""
+        self._check_is_running()
+        return self._updates.get_results(block=block)
+
+    def drain(self) -> list[Results]:
+        """Wait for all async updates; the results that nobody has fetched yet."""
+        self._check_is_running()
+        return self._updates.drain()
+
+    def _update(
+        self, source: str, data: Any, arguments: dict[str, Any], *, async_update: bool, return_state: bool
+    ) -> Any:
+        self._check_is_running()
+        if async_update:
+            return self._updates.hand_in(source, data, arguments, return_state=return_state)
+        return self._updates.run(source, data, arguments, return_state=return_state)
+
+    # --- weights and state ---
+
+    def get_weights(
+        self, module_ids: Collection[ModuleID] | None = None, inference_only: bool = False
+    ) -> Weights:
+        """The weights of some or all modules, with their version."""
+        state = self._ask_one("get_module_state", module_ids=module_ids, inference_only=inference_only)
+        return Weights(state, version=self.weights_version)
+
+    def set_weights(self, weights: Mapping[ModuleID, Any]) -> None:
+        """Give all Learners these weights; a misfit raises `StateError` and changes nothing."""
+        self._ask_all("set_module_state", state=dict(weights))
+        self._outside_changes += 1
+
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        module_ids: Collection[ModuleID] | None = None,
+        inference_only: bool = False,
+    ) -> dict[str, Any]:
+        """All or parts of the state of a Learner; they are all alike."""
+        return self._ask_one("get_state", components=components, module_ids=module_ids, inference_only=inference_only)
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Give all Learners this state; a misfit raises `StateError` and changes nothing."""
+        self._ask_all("set_state", state=dict(state))
+        self._updates.num_updates = self._ask_one("get_state", components="learner")["learner"]["counters"]["num_updates"]
+        self._outside_changes += 1
+
+    def save_state(self, path: str | Path) -> None:
+        """Write the state of a Learner to a checkpoint directory."""
+        write_checkpoint(path, to_parts(self.get_state()), self._ask_one("_get_metadata"))
+
+    def load_state(self, path: str | Path) -> None:
+        """Take over a checkpoint, also one that was saved with another number of Learners."""
+        self.set_state(from_parts(read_checkpoint(path).parts))
+
+    def load_module_state(
+        self,
+        *,
+        marl_module_ckpt_dir: str | Path | None = None,
+        modules_to_load: Collection[ModuleID] | None = None,
+        rl_module_ckpt_dirs: Mapping[ModuleID, str | Path] | None = None,
+    ) -> None:
+        """Weights of some or all modules from checkpoints.
+
+        Args:
+            marl_module_ckpt_dir: a checkpoint of many modules (of a module, a Learner, a group or an algorithm).
+            modules_to_load: which of them; None: all.
+            rl_module_ckpt_dirs: checkpoints of single modules, by the id of the module that takes the weights.
+
+        Raises:
+            ModuleError: a module is named in both places, or is unknown.
+        """
+        self.set_weights(read_module_states(marl_module_ckpt_dir, modules_to_load, rl_module_ckpt_dirs or {}))
+
+    # --- modules and Learners ---
+
+    def add_module(
+        self,
+        *,
+        module_id: ModuleID,
+        module_spec: SingleAgentRLModuleSpec,
+        config_overrides: Mapping[str, Any] | None = None,
+        new_should_module_be_updated: ShouldUpdate = None,
+    ) -> None:
+        """Add a module to all Learners, with the same first weights, or to none."""
+        arguments = {
+            "module_id": module_id,
+            "module_spec": module_spec,
+            "config_overrides": config_overrides,
+            "new_should_module_be_updated": new_should_module_be_updated,
+        }
+        self._ask_all("add_module", **arguments)
+        self._factory.added[module_id] = arguments
+        if len(self) > 1:
+            self._ask_all("set_module_state", state=self._ask_one("get_module_state", module_ids=[module_id]))
+        self._outside_changes += 1
+
+    def remove_module(self, module_id: ModuleID) -> None:
+        """Remove a module from all Learners; an unknown one raises `ModuleError`."""
+        self._ask_all("remove_module", module_id=module_id)
+        if self._factory.added.pop(module_id, None) is None:
+            self._factory.removed.add(module_id)
+        self._outside_changes += 1
+
+    def foreach_learner(self, func: Callable[..., Any], **kwargs: Any) -> list[Any]:
+        """`[func(learner, **kwargs), ...]`, by rank."""
+        return self._gather("apply", func, kwargs)
+
+    def resize(self, num_learners: int) -> None:
+        """Go on with another number of Learners; the state is kept."""
+        if num_learners < 0:
+            raise LearnerGroupError(f"num_learners is {num_learners}; a group has 0 Learners (in this process) or more.")
+        state = self.get_state()
+        transport = make_transport(self.config, num_learners)
+        transport.start(self._factory, max(1, num_learners))
+        old, self._transport = self._transport, transport
+        self._updates.transport = transport
+        self._finalizer.detach()
+        self._finalizer = weakref.finalize(self, transport.stop)
+        old.stop()
+        self.set_state(state)
+
+    def get_stats(self) -> dict[str, float]:
+        """Counts of updates (submitted = trained + dropped + in flight + failed), restarts, seconds by phase."""
+        return self._updates.stats()
+
+    @property
+    def weights_version(self) -> int:
+        """Grows with every update, and with every change of the weights from outside."""
+        return self._updates.counts.trained + self._outside_changes
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the Learner lives in this process."""
+        return isinstance(self._transport, InlineTransport)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the Learners live in processes of their own."""
+        return not self.is_local
+
+    def __len__(self) -> int:
+        """The number of Learners; 1 also where it lives in this process."""
+        return self._transport.num_workers
+
+    def shutdown(self) -> None:
+        """Stop all Learners; leaves no process behind. A second call does nothing."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.shutdown()
+
+    def _check_is_running(self) -> None:
+        if not self._finalizer.alive:
+            raise LearnerGroupError("This LearnerGroup was shut down; build a new one.")
+
+    def _ask_one(self, method: str, **arguments: Any) -> Any:
+        alive = next((r for r in range(len(self)) if r not in self._transport.lost), None)
+        if alive is None:
+            raise LearnerGroupError("No Learner of this group is alive; build a new one and load a checkpoint.")
+        return self._gather("call", method, arguments, ranks=(alive,))[0]
+
+    def _ask_all(self, method: str, **arguments: Any) -> None:
+        self._gather("call", method, arguments)
+
+    def _gather(self, method: str, *args: Any, ranks: Collection[int] | None = None) -> list[Any]:
+        """A call to some or all Learners, after all updates in flight; results stay for `get_results()`."""
+        self._check_is_running()
+        self._updates.finish_all()
+        try:
+            call = self._transport.call(method, *args, ranks=ranks)
+            return self._transport.gather(call, timeout=self.config.learner_timeout_s)
+        except WorkerError as error:
+            raise original(error) from error

@@ -1,0 +1,155 @@
+"""Updates on their way to the Learners and back: in order, bounded, counted, and never lost."""
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from unison.config import AlgorithmConfig
+from unison.learner_group.failures import WorkerError
+from unison.learner_group.recovery import recover
+from unison.learner_group.results import Results, merge_results
+from unison.learner_group.transport import Call, Transport
+from unison.types import ALL_MODULES
+
+
+@dataclass
+class Ticket:
+    """One update that was handed in.
+
+    Args:
+        number: its place in the order of all that were handed in, from 1.
+        arguments: those of `LearnerWorker.update`, batch included: kept until the update is trained,
+            so that it can be run again.
+        submitted_at: seconds.
+        call: the running call.
+    """
+
+    number: int
+    arguments: tuple[str, Any, dict[str, Any]]
+    return_state: bool
+    submitted_at: float
+    call: Call
+
+
+@dataclass
+class UpdateCounts:
+    """submitted = trained + dropped + failed + in flight, at every moment."""
+
+    submitted: int = 0
+    trained: int = 0
+    dropped: int = 0
+    failed: int = 0
+    restarts: int = 0
+
+
+class UpdatePipeline:
+    """Hands updates to all Learners, waits for them, and has them run again after a failure.
+
+    Args:
+        transport: where the Learners live.
+        config: `max_queued_updates`, `queue_policy`, `learner_timeout_s` and `max_learner_restarts`.
+    """
+
+    def __init__(self, transport: Transport, config: AlgorithmConfig) -> None:
+        self.transport = transport
+        self.counts = UpdateCounts()
+        self.num_updates = 0
+        """The updates in the Learners' state; a failed one is undone to here."""
+        self._config = config
+        self._in_flight: deque[Ticket] = deque()
+        self._finished: list[Results] = []
+        self._restarts_in_a_row = 0
+        self._seconds = {"seconds_submit": 0.0, "seconds_wait": 0.0, "seconds_queued": 0.0, "seconds_recover": 0.0}
+
+    def run(self, source: str, data: Any, arguments: dict[str, Any], *, return_state: bool) -> Results:
+        """Run one update after all those in flight, and wait for its result."""
+        self.counts.submitted += 1
+        self.finish_all()
+        self._submit(source, data, arguments, return_state)
+        return self._finish_oldest()
+
+    def hand_in(self, source: str, data: Any, arguments: dict[str, Any], *, return_state: bool) -> list[Results]:
+        """Queue one update, or drop it as `queue_policy` says; the results that have become ready."""
+        self.counts.submitted += 1
+        while len(self._in_flight) >= self._config.max_queued_updates:
+            if self._config.queue_policy == "drop" and not self.transport.ready(self._in_flight[0].call):
+                self.counts.dropped += 1
+                return self.get_results(block=False)
+            self._finished.append(self._finish_oldest())
+        self._submit(source, data, arguments, return_state)
+        return self.get_results(block=False)
+
+    def get_results(self, *, block: bool) -> list[Results]:
+        """The finished results that nobody has fetched yet, oldest first; `block` waits for at least one."""
+        while self._in_flight:
+            waits = block and not self._finished
+            if not waits and not self.transport.ready(self._in_flight[0].call):
+                break
+            self._finished.append(self._finish_oldest())
+        taken, self._finished = self._finished, []
+        return taken
+
+    def finish_all(self) -> None:
+        """Wait for all updates in flight; their results stay to be fetched."""
+        while self._in_flight:
+            self._finished.append(self._finish_oldest())
+
+    def drain(self) -> list[Results]:
+        """Wait for all updates in flight, and fetch."""
+        self.finish_all()
+        return self.get_results(block=False)
+
+    def stats(self) -> dict[str, float]:
+        """Counts, and seconds by phase."""
+        return {**vars(self.counts), "in_flight": len(self._in_flight), **self._seconds}
+
+    def _submit(self, source: str, data: Any, arguments: dict[str, Any], return_state: bool) -> None:
+        start = time.perf_counter()
+        number = self.counts.submitted
+        try:
+            call = self.transport.call("update", source, data, arguments, return_state=return_state)
+        except BaseException:
+            self.counts.failed += 1
+            raise
+        self._in_flight.append(Ticket(number, (source, data, arguments), return_state, start, call))
+        self._seconds["seconds_submit"] += time.perf_counter() - start
+
+    def _finish_oldest(self) -> Results:
+        """Wait for the oldest update, whatever befalls the Learners meanwhile."""
+        ticket = self._in_flight[0]
+        start = time.perf_counter()
+        while True:
+            try:
+                answers = self.transport.gather(ticket.call, timeout=self._config.learner_timeout_s)
+                break
+            except WorkerError as error:
+                self._recover(error)
+        self._in_flight.popleft()
+        self.counts.trained += 1
+        self._restarts_in_a_row = 0
+        self._seconds["seconds_queued"] += start - ticket.submitted_at
+        self._seconds["seconds_wait"] += time.perf_counter() - start
+        results = merge_results([answer["results"] for answer in answers])
+        self.num_updates = int(results[ALL_MODULES]["num_updates"])
+        results[ALL_MODULES]["ticket"] = float(ticket.number)
+        if ticket.return_state:
+            results["_rl_module_state_after_update"] = answers[0]["state"]
+        return results
+
+    def _recover(self, error: WorkerError) -> None:
+        """Roll survivors back, bring lost ranks back, hand in again what is in flight; or raise, and count."""
+        start = time.perf_counter()
+        try:
+            allowed = self._config.max_learner_restarts - self._restarts_in_a_row
+            restarts = recover(self.transport, error, num_updates=self.num_updates, allowed=allowed)
+            self._restarts_in_a_row += restarts
+            self.counts.restarts += restarts
+            for ticket in self._in_flight:
+                ticket.call = self.transport.call("update", *ticket.arguments, return_state=ticket.return_state)
+        except BaseException:
+            self.counts.failed += len(self._in_flight)
+            self._in_flight.clear()
+            raise
+        finally:
+            self._seconds["seconds_recover"] += time.perf_counter() - start

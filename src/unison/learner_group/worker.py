@@ -1,0 +1,80 @@
+"""What a worker of a LearnerGroup hosts: a Learner, and what the group asks of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from unison.config import AlgorithmConfig
+from unison.errors import ConfigError
+from unison.learner import TorchLearner
+from unison.learner_group.transport import WorkerContext
+from unison.modules import MultiAgentRLModuleSpec, SingleAgentRLModuleSpec
+from unison.registry import lookup
+from unison.types import ModuleID
+
+
+@dataclass
+class LearnerFactory:
+    """Makes the Learner of each rank, with the modules that were added and removed since the group began.
+
+    Args:
+        config: the settings of the group.
+        module_spec: the modules to begin with.
+        added: the arguments of `add_module`, by module id.
+        removed: modules of the beginning that are gone.
+    """
+
+    config: AlgorithmConfig
+    module_spec: SingleAgentRLModuleSpec | MultiAgentRLModuleSpec | None
+    added: dict[ModuleID, dict[str, Any]] = field(default_factory=dict[ModuleID, dict[str, Any]])
+    removed: set[ModuleID] = field(default_factory=set[ModuleID])
+
+    def __call__(self, context: WorkerContext) -> "LearnerWorker":
+        """The worker of one rank."""
+        learner = learner_class(self.config)(
+            config=self.config, module_spec=self.module_spec, collective=context.collective
+        )
+        learner.build()
+        for module_id in self.removed:
+            learner.remove_module(module_id)
+        for arguments in self.added.values():
+            learner.add_module(**arguments)
+        return LearnerWorker(learner)
+
+
+def learner_class(config: AlgorithmConfig) -> type[TorchLearner]:
+    """The class of Learner that a config asks for, or that its algorithm has."""
+    if config.learner_class is not None:
+        return config.learner_class
+    if config.algorithm_name is None:
+        raise ConfigError(
+            f"{type(config).__name__} names no algorithm. Use an algorithm's config, such as PPOConfig, or set "
+            "training(learner_class=...)."
+        )
+    return lookup("learner", config.algorithm_name)
+
+
+class LearnerWorker:
+    """The methods that a LearnerGroup calls by name, on every rank alike."""
+
+    def __init__(self, learner: TorchLearner) -> None:
+        self.learner = learner
+
+    def update(self, source: str, data: Any, arguments: Mapping[str, Any], *, return_state: bool) -> dict[str, Any]:
+        """One update from a "batch" or from "episodes"; with the weights after it, if asked for (of rank 0)."""
+        method = self.learner.update_from_batch if source == "batch" else self.learner.update_from_episodes
+        results: dict[str, Any] = dict(method(data, **arguments))
+        state = self.learner.get_module_state() if return_state and self.learner.collective.rank == 0 else None
+        return {"results": results, "state": state}
+
+    def undo_update(self, num_updates: int) -> None:
+        """Go back to the state after `num_updates` updates, if the last one went beyond it."""
+        self.learner.undo_update(num_updates)
+
+    def apply(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+        """`function(learner, **arguments)`."""
+        return function(self.learner, **arguments)
+
+    def call(self, method: str, arguments: Mapping[str, Any]) -> Any:
+        """A method of the Learner by name."""
+        return getattr(self.learner, method)(**arguments)
