@@ -177,5 +177,5 @@ def test_rows_that_would_broadcast_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_masks_of_numbers_are_refused(name: str) -> None:
-    with pytest.raises(BatchError, match="'mask' is .* of torch.float32"):
+    with pytest.raises(BatchError, match=r"'mask' is .* of torch\.float32"):
         LOSSES[name](columns(4, 3), torch.ones(4))

@@ -156,7 +156,7 @@ class Bernoulli(Distribution):
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """Draw zeros and ones, `[..., *event_shape]`, int8."""
         logits = self._logits.detach()
-        uniform = torch.rand(logits.shape, generator=generator, dtype=logits.dtype, device=logits.device)
+        uniform = torch.empty_like(logits).uniform_(generator=generator)
         return unflatten_event((uniform < torch.sigmoid(logits)).to(torch.int8), self._event_shape)
 
     def sample_with_log_prob(self, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:

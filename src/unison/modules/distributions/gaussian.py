@@ -62,7 +62,8 @@ class DiagonalGaussian(Distribution):
 
     def sample_with_log_prob(self, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Draw actions `mean + std * noise`, reparametrized, and give their log-density `[...]`."""
-        noise = torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device)
+        # Not randn, which with a generator takes no symbolic shapes and so would not compile for varying batches.
+        noise = torch.empty_like(self.mean).normal_(generator=generator)
         actions = torch.addcmul(self.mean, torch.exp(self.log_std), noise)
         # (a - mean) / std is the noise itself: exact, and it carries no gradient.
         log_prob = -self._log_normalizer - torch.add(self.log_std, noise.square(), alpha=0.5).sum(-1)
