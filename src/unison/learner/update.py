@@ -46,6 +46,7 @@ def run_update(
             learner.results = _results(learner, columns, steps, num_iters)
         else:
             learner.results = {ALL_MODULES: {}}
+        _count_observations(learner, columns)
         stepped = time.perf_counter()
         learner.counters["num_updates"] += 1
         learner.counters["num_env_steps_trained_lifetime"] = lifetime
@@ -77,6 +78,13 @@ def count_env_steps(batch: Any, columns: Mapping[ModuleID, Mapping[str, Any]]) -
         return batch.env_steps()
     rows = [len(leaf) for c in columns.values() if Columns.OBS in c for leaf in tree_leaves(c[Columns.OBS])[:1]]
     return max(rows, default=0)
+
+
+def _count_observations(learner: "TorchLearner", columns: Mapping[ModuleID, TensorColumns]) -> None:
+    """Let modules take the batch into their running statistics: after the steps, which must see what acting saw."""
+    for module_id, module_columns in columns.items():
+        module = learner.module[module_id]
+        module.merge_statistics(module.batch_statistics(module_columns))
 
 
 def _tensors(learner: "TorchLearner", batch: Mapping[ModuleID, Mapping[str, Any]]) -> dict[ModuleID, TensorColumns]:

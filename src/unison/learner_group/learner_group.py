@@ -145,7 +145,11 @@ class LearnerGroup:
 
     def save_state(self, path: str | Path) -> None:
         """Write the state of a Learner to a checkpoint directory."""
-        write_checkpoint(path, to_parts(self.get_state()), self._ask_one("_get_metadata"))
+        write_checkpoint(path, to_parts(self.get_state()), self.get_metadata())
+
+    def get_metadata(self) -> dict[str, Any]:
+        """What the manifest of a checkpoint of these Learners says."""
+        return self._ask_one("_get_metadata")
 
     def load_state(self, path: str | Path) -> None:
         """Take over a checkpoint, also one that was saved with another number of Learners."""

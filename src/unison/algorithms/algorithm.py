@@ -1,0 +1,191 @@
+"""The loop around the Learners: sample, update, evaluate, save."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from unison.algorithms.acting import Actor
+from unison.algorithms.checkpoints import read_config, read_state, write_state
+from unison.config import AlgorithmConfig
+from unison.errors import NotBuiltError
+from unison.learner_group import LearnerGroup
+from unison.sampling import EnvRunner, Runner
+from unison.types import ModuleID, Tree
+
+NUM_ENV_STEPS_SAMPLED_LIFETIME = "num_env_steps_sampled_lifetime"
+
+
+class Algorithm(ABC):
+    """Trains the modules of a config; `config.build()` makes one.
+
+    A subclass writes `training_step`.
+
+    Args:
+        config: the settings; frozen from here on.
+    """
+
+    def __init__(self, *, config: AlgorithmConfig) -> None:
+        self.config = config if config.is_frozen else config.copy().freeze()
+        self.iteration = 0
+        self.num_env_steps_sampled_lifetime = 0
+        self.time_total_s = 0.0
+        self.timers: dict[str, float] = {}
+        """Seconds of this iteration, by phase."""
+        self.learner_group: LearnerGroup = self.config.build_learner_group()
+        self.env_runner: Runner = EnvRunner(self.config)
+        self._evaluator: Runner | None = None
+        self._stopped = False
+        self.sync_weights()
+
+    @abstractmethod
+    def training_step(self) -> dict[ModuleID, dict[str, Any]]:
+        """Sample and update once; returns the Learners' results."""
+
+    def train(self) -> dict[str, Any]:
+        """One iteration: a training step, and an evaluation where `evaluation_interval` says so.
+
+        Returns:
+            "env_runners", "learners" and (if it ran) "evaluation" with their metrics;
+            "training_iteration", "num_env_steps_sampled_lifetime", "env_steps_per_second",
+            "time_total_s", and "timers" with the seconds of each phase.
+        """
+        self._check_is_running()
+        start = time.perf_counter()
+        steps_before = self.num_env_steps_sampled_lifetime
+        self.timers = {}
+        learners = self.training_step()
+        self.iteration += 1
+        trained = time.perf_counter() - start
+        results: dict[str, Any] = {
+            "training_iteration": self.iteration,
+            NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime,
+            "env_runners": self.env_runner.get_metrics(),
+            "learners": learners,
+            "env_steps_per_second": (self.num_env_steps_sampled_lifetime - steps_before) / trained,
+        }
+        interval = self.config.evaluation_interval
+        if interval and self.iteration % interval == 0:
+            with self.timed("evaluate_s"):
+                results["evaluation"] = self.evaluate()
+        self.time_total_s += time.perf_counter() - start
+        return {**results, "time_total_s": self.time_total_s, "timers": dict(self.timers)}
+
+    def evaluate(self, num_episodes: int | None = None) -> dict[str, float]:
+        """Run whole episodes on environments of their own, by default with the deterministic policy.
+
+        Returns:
+            episode_return_mean, _min and _max, episode_len_mean, num_episodes, num_env_steps_sampled.
+        """
+        self._check_is_running()
+        if self._evaluator is None:
+            self._evaluator = EnvRunner(self.config, evaluation=True)
+        self._evaluator.set_weights(self.learner_group.get_weights(inference_only=True))
+        return self._evaluator.evaluate(num_episodes)
+
+    def compute_actions(self, observations: Tree, *, state: Tree = None, explore: bool = False) -> Any:
+        """The actions, as the environment takes them, for one observation or a batch of them.
+
+        Args:
+            observations: one that fits the observation space, or many with rows first.
+            state: the state that the last call returned, for stateful modules; None at an episode's start.
+            explore: whether actions are drawn from the policy's distribution.
+
+        Returns:
+            The action or actions; for a stateful module, a pair of them and the next state.
+        """
+        self._check_is_running()
+        assert isinstance(self.env_runner, EnvRunner)
+        return Actor(self.env_runner).act(observations, state, explore=explore)
+
+    def save_state(self, path: str | Path) -> None:
+        """Write everything that training goes on from to a checkpoint directory.
+
+        Environments can't be saved: running episodes are abandoned, here as after loading, so that the run
+        that goes on and the one that is resumed continue alike.
+        """
+        self._check_is_running()
+        self.env_runner.reset_environments()
+        write_state(self, path)
+
+    def load_state(self, path: str | Path) -> None:
+        """Go on from a checkpoint that `save_state` wrote."""
+        self._check_is_running()
+        state = read_state(path)
+        self.learner_group.set_state(state["learner_group"])
+        self.env_runner.set_state(state["env_runner"])
+        if state["evaluator"] is not None:
+            self._evaluator = self._evaluator or EnvRunner(self.config, evaluation=True)
+            self._evaluator.set_state(state["evaluator"])
+        self.set_progress(state["algorithm"])
+        self.sync_weights()
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, *, overrides: Mapping[str, Any] | None = None) -> Self:
+        """A new Algorithm from a checkpoint, with its config.
+
+        Args:
+            path: what `save_state` wrote.
+            overrides: settings that replace the checkpoint's, for what can't be stored (functions without a
+                name) or is to differ.
+        """
+        algorithm = read_config(path, overrides).build()
+        algorithm.load_state(path)
+        return algorithm
+
+    def stop(self) -> None:
+        """Stop Learners and environments; a second call does nothing."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self.env_runner.stop()
+        if self._evaluator is not None:
+            self._evaluator.stop()
+        self.learner_group.shutdown()
+
+    # --- for subclasses ---
+
+    def sync_weights(self) -> None:
+        """Give the sampling modules the Learners' weights."""
+        weights = self.learner_group.get_weights(inference_only=True)
+        self.env_runner.set_weights(weights, version=weights.version)
+
+    def timed(self, phase: str) -> "_Timer":
+        """Add the seconds of a `with` block to `timers`."""
+        return _Timer(self.timers, phase)
+
+    def get_progress(self) -> dict[str, Any]:
+        """Counters and whatever else a subclass goes on from; its own beside these."""
+        return {
+            "iteration": self.iteration,
+            NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime,
+            "time_total_s": self.time_total_s,
+        }
+
+    def set_progress(self, progress: Mapping[str, Any]) -> None:
+        """Take over what `get_progress` returned."""
+        self.iteration = progress["iteration"]
+        self.num_env_steps_sampled_lifetime = progress[NUM_ENV_STEPS_SAMPLED_LIFETIME]
+        self.time_total_s = progress["time_total_s"]
+
+    def get_sampling_state(self) -> dict[str, Any]:
+        """The states of the env runner and the evaluator."""
+        evaluator = None if self._evaluator is None else self._evaluator.get_state()
+        return {"env_runner": self.env_runner.get_state(), "evaluator": evaluator}
+
+    def _check_is_running(self) -> None:
+        if self._stopped:
+            raise NotBuiltError(f"This {type(self).__name__} was stopped; build a new one, or load its checkpoint.")
+
+
+class _Timer:
+    def __init__(self, timers: dict[str, float], phase: str) -> None:
+        self._timers, self._phase = timers, phase
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        seconds = time.perf_counter() - self._start
+        self._timers[self._phase] = self._timers.get(self._phase, 0.0) + seconds

@@ -1,0 +1,54 @@
+"""An Algorithm's checkpoint: the Learners' parts, the samplers' states, progress and random states."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unison.checkpoint import capture_rng, read_checkpoint, read_manifest, restore_rng, write_checkpoint
+from unison.config import AlgorithmConfig
+from unison.errors import CheckpointError
+from unison.learner.state import from_parts, to_parts
+
+if TYPE_CHECKING:
+    from unison.algorithms.algorithm import Algorithm
+
+_OWN_PARTS = ("algorithm", "env_runner", "evaluator", "rng")
+
+
+def write_state(algorithm: "Algorithm", path: str | Path) -> None:
+    """Write everything that training goes on from."""
+    parts = to_parts(algorithm.learner_group.get_state())
+    parts |= {"algorithm": algorithm.get_progress(), "rng": capture_rng(), **algorithm.get_sampling_state()}
+    metadata = algorithm.learner_group.get_metadata()
+    metadata |= {
+        "kind": "algorithm",
+        "algorithm_class": f"{type(algorithm).__module__}:{type(algorithm).__qualname__}",
+        "counters": metadata["counters"] | {"training_iteration": algorithm.iteration},
+    }
+    write_checkpoint(path, parts, metadata)
+
+
+def read_state(path: str | Path) -> dict[str, Any]:
+    """Read it back; random states are restored as well.
+
+    Raises:
+        CheckpointError: it is damaged, or not an Algorithm's.
+    """
+    parts = read_checkpoint(path).parts
+    missing = [name for name in _OWN_PARTS if name not in parts]
+    if missing:
+        raise CheckpointError(f"{path} is no checkpoint of an Algorithm: it lacks the parts {missing}.")
+    restore_rng(parts["rng"])
+    return {"learner_group": from_parts(parts), **{name: parts[name] for name in _OWN_PARTS if name != "rng"}}
+
+
+def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> AlgorithmConfig:
+    """The config that a checkpoint was trained with.
+
+    Raises:
+        CheckpointError: the checkpoint has none.
+    """
+    metadata = read_manifest(path).metadata
+    if "config" not in metadata:
+        raise CheckpointError(f"{path} holds no config, so it is not a checkpoint of an Algorithm or a Learner.")
+    return AlgorithmConfig.from_dict(metadata["config"], overrides=overrides)
