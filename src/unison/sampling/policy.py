@@ -1,0 +1,134 @@
+"""Acting: observations in, actions out, with the module's state and the sampler's own random numbers."""
+
+from functools import partial
+from typing import Any, cast, final
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor
+
+from unison.data import Columns
+from unison.errors import ModuleError
+from unison.modules import RLModule
+from unison.types import Tree, tree_leaves, tree_map
+
+Array = np.ndarray[Any, Any]
+
+
+@final
+class Policy:
+    """Lets a module act in E environments.
+
+    Call it within `torch.inference_mode()`.
+
+    Args:
+        module: what acts.
+        num_envs: E.
+        generator: where the random numbers of sampled actions come from.
+    """
+
+    def __init__(self, module: RLModule, num_envs: int, generator: torch.Generator) -> None:
+        self.module = module
+        self._generator = generator
+        self.has_distribution = True
+        """Whether the last actions came with `action_dist_inputs`."""
+        self._initial_state = module.get_initial_state()
+        self._state: Tree = tree_map(partial(_repeated, num_envs), self._initial_state)
+        self._stateful = module.is_stateful()
+
+    def reset_state(self, index: int) -> None:
+        """Give one environment the state before an episode's first step."""
+        if self._stateful:
+            for leaf, initial in zip(tree_leaves(self._state), tree_leaves(self._initial_state), strict=True):
+                leaf[index] = initial
+
+    def act(self, observations: Tree, *, explore: bool) -> tuple[Tree, dict[str, Tree]]:
+        """Choose actions for tensors `observations` [E, ...].
+
+        Returns:
+            The actions [E, ...] and what the module said about them: `action_dist_inputs` [E, K] (if it
+            has a distribution) and `state_in` (if it has state), the state before this step.
+
+        Raises:
+            ModuleError: the module returned neither `action_dist_inputs` nor `actions`.
+        """
+        outputs: dict[str, Tree] = {}
+        batch: dict[str, Tree] = {Columns.OBS: observations}
+        if self._stateful:
+            batch = {Columns.OBS: tree_map(_add_time, observations), Columns.STATE_IN: self._state}
+            outputs[Columns.STATE_IN] = tree_map(_copied, self._state)
+        said = self.module.forward_exploration(batch) if explore else self.module.forward_inference(batch)
+        if self._stateful:
+            for leaf, new in zip(tree_leaves(self._state), tree_leaves(said[Columns.STATE_OUT]), strict=True):
+                leaf.copy_(new)
+            said = {name: tree_map(_drop_time, said[name]) for name in said if name != Columns.STATE_OUT}
+        inputs = said.get(Columns.ACTION_DIST_INPUTS)
+        self.has_distribution = inputs is not None
+        if inputs is not None:
+            outputs[Columns.ACTION_DIST_INPUTS] = _to_numpy(inputs)
+        actions: Tree = said.get(Columns.ACTIONS)
+        if actions is None:
+            if inputs is None:
+                raise ModuleError(
+                    f"{type(self.module).__name__} returned {sorted(said)}. To act it must return "
+                    f"'{Columns.ACTION_DIST_INPUTS}' or '{Columns.ACTIONS}'."
+                )
+            distribution = self.module.action_distribution(inputs)
+            actions = distribution.sample(self._generator) if explore else distribution.mode()
+        if isinstance(actions, Tensor):
+            return actions.numpy(), outputs
+        return tree_map(_to_numpy, actions), outputs
+
+    def log_probs(self, inputs: Array, actions: Tree) -> Array:
+        """The log-probability [E, T] of `actions` [E, T, ...] under `inputs` [E, T, K]."""
+        distribution = self.module.action_distribution(to_tensors(inputs))
+        return distribution.log_prob(to_tensors(actions)).numpy()
+
+
+@final
+class RandomPolicy:
+    """Draws actions evenly from the action space.
+
+    Args:
+        action_space: of one environment.
+        num_envs: E.
+    """
+
+    def __init__(self, action_space: gym.Space[Any], num_envs: int) -> None:
+        self._space = gym.vector.utils.batch_space(action_space, num_envs)
+
+    def seed(self, seed: int) -> None:
+        """Begin the random numbers anew."""
+        self._space.seed(seed)
+
+    def act(self) -> Tree:
+        """Actions [E, ...] as environments take them."""
+        return self._space.sample()
+
+
+def to_tensors(arrays: Tree) -> Tree:
+    """Tensors that share the memory of arrays."""
+    return tree_map(torch.from_numpy, arrays)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+
+
+def _repeated(num_envs: int, leaf: Tensor) -> Tensor:
+    return leaf.expand(num_envs, *leaf.shape).clone()
+
+
+def _copied(leaf: Tensor) -> Array:
+    return leaf.numpy().copy()
+
+
+def _to_numpy(leaf: Any) -> Array:
+    if isinstance(leaf, Tensor):
+        return (leaf.float() if leaf.dtype in (torch.bfloat16, torch.float16) else leaf).numpy()
+    return cast(Array, np.asarray(leaf))
+
+
+def _add_time(leaf: Tensor) -> Tensor:
+    return leaf.unsqueeze(1)
+
+
+def _drop_time(leaf: Tensor) -> Tensor:
+    return leaf.squeeze(1)

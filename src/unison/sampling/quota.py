@@ -1,0 +1,47 @@
+"""A number of whole episodes, shared out to environments."""
+
+from collections.abc import Iterable
+from typing import final
+
+from unison.sampling.running import Finished
+
+
+@final
+class Quota:
+    """So many episodes of each environment; those that an environment runs beyond its share do not count.
+
+    Taking whichever episodes end first would favour short ones.
+
+    Args:
+        num_episodes: of all environments together.
+        num_envs: E.
+    """
+
+    def __init__(self, num_episodes: int, num_envs: int) -> None:
+        share, rest = divmod(num_episodes, num_envs)
+        self._open = [share + (index < rest) for index in range(num_envs)]
+        self.episodes: list[Finished] = []
+
+    @property
+    def is_met(self) -> bool:
+        """Whether every environment has given its share."""
+        return not any(self._open)
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the episodes that count."""
+        return [episode.id_ for episode in self.episodes]
+
+    def take(self, finished: Iterable[Finished]) -> None:
+        """Count episodes that have ended."""
+        for episode in finished:
+            if self._open[episode.env_index] > 0:
+                self._open[episode.env_index] -= 1
+                self.episodes.append(episode)
+
+    def would_be_met(self, finished: Iterable[Finished]) -> bool:
+        """Whether `take` would meet the quota."""
+        left = list(self._open)
+        for episode in finished:
+            left[episode.env_index] = max(0, left[episode.env_index] - 1)
+        return not any(left)
