@@ -41,6 +41,9 @@ def build_algorithm(config: "AlgorithmConfig") -> Any:
 def make_module_spec(config: "AlgorithmConfig", env: Any = None, spaces: Spaces | None = None) -> Any:
     """The MultiAgentRLModuleSpec of the config's modules, with every space filled in that is known."""
     known = _checked_spaces(spaces) if spaces is not None else _find_spaces(config, env)
+    if config.normalize_observations and not config.model_config["normalize_observations"]:
+        # The module holds the statistics, so that training, evaluation and export see the same observations.
+        config = config.copy().change({"model_config": {**config.model_config, "normalize_observations": True}})
     return lookup("module_spec_builder", "default")(config, known).build_spec()
 
 
