@@ -10,7 +10,7 @@ from torch import Tensor
 from unison.checkpoint import read_checkpoint, read_manifest, write_checkpoint
 from unison.config import AlgorithmConfig
 from unison.data.tensors import split_by_module
-from unison.errors import ModuleError
+from unison.errors import ModuleError, NotBuiltError
 from unison.learner import state as learner_state
 from unison.learner.connectors import LearnerConnector, episodes_to_columns
 from unison.learner.engines import make_engine
@@ -26,6 +26,8 @@ from unison.learner.torch_optimization import TorchOptimization
 from unison.learner.update import count_env_steps, run_update, valid_rows
 from unison.modules import MultiAgentRLModule, RLModule, SingleAgentRLModuleSpec
 from unison.types import ALL_MODULES, ModuleID, ParamRef
+
+_MADE_BY_BUILD = {"coefficients", "engine", "exchange", "generator", "last_snapshot", "optimizers", "precision"}
 
 
 class TorchLearner(TorchOptimization):
@@ -60,6 +62,12 @@ class TorchLearner(TorchOptimization):
         self.configure_optimizers()
         for module_id in module:
             self._make_coefficients(module_id)
+
+    def __getattr__(self, name: str) -> Any:
+        """What `build()` makes is asked for: it was not called yet, or there is no such attribute."""
+        if name in _MADE_BY_BUILD:
+            raise NotBuiltError(f"This {type(self).__name__} is not built yet; call build() first.")
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def _make_module(self) -> MultiAgentRLModule:
         """See Learner._make_module."""
@@ -113,7 +121,8 @@ class TorchLearner(TorchOptimization):
         num_iters: int = 1,
     ) -> Results:
         """See Learner.update_from_episodes."""
-        columns, env_steps = episodes_to_columns(self, episodes, minibatch_size)
+        self._check_is_built()
+        columns, env_steps = episodes_to_columns(self, episodes)
         return run_update(self, columns, env_steps, timesteps, minibatch_size, num_iters)
 
     def undo_update(self, num_updates: int) -> None:

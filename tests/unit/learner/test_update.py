@@ -1,0 +1,248 @@
+"""An update equals a plain PyTorch loop, uses each row once per pass, and is applied wholly or not at all."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from unison import ALL_MODULES, MultiAgentBatch, SampleBatch
+from unison.algorithms import PPOLearner
+from unison.errors import BatchError, NonFiniteError
+
+from support.learners import BOX, assert_same, differ, make_columns, make_config, make_learner, weights
+
+
+def plain_ppo(learner: Any, columns: dict[str, Any], clip: float, steps: int) -> nn.Module:
+    """An independent full-batch PPO loop on a copy of the module: torch.distributions, torch.optim, autograd."""
+    import copy
+
+    module = copy.deepcopy(learner.module["default_policy"])
+    optimizer = torch.optim.Adam(module.parameters(), lr=3e-4, eps=1e-5)
+    t = {name: torch.as_tensor(value) for name, value in columns.items()}
+    for _ in range(steps):
+        out = module.forward_train({"obs": t["obs"]})
+        distribution = torch.distributions.Categorical(logits=out["action_dist_inputs"])
+        ratio = (distribution.log_prob(t["actions"]) - t["action_logp"]).exp()
+        surrogate = torch.min(ratio * t["advantages"], ratio.clamp(0.8, 1.2) * t["advantages"])
+        loss = -surrogate.mean() + 0.5 * (out["vf_preds"] - t["value_targets"]).pow(2).mean()
+        loss = loss - 0.01 * distribution.entropy().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(module.parameters(), clip)
+        optimizer.step()
+    return module
+
+
+def test_update_equals_a_plain_pytorch_loop() -> None:
+    learner = make_learner(make_config(grad_clip=0.1, entropy_coeff=0.01))
+    columns = make_columns(32)
+    expected = plain_ppo(learner, columns, 0.1, steps=20)
+    learner.update_from_batch(columns, num_iters=20)
+    for (name, ours), theirs in zip(
+        learner.module["default_policy"].named_parameters(), expected.parameters(), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("kind", ["mapping", "sample_batch", "multi_agent_batch", "nested", "torch"])
+def test_every_kind_of_batch_gives_the_same_update(kind: str) -> None:
+    columns = make_columns(16)
+    kinds: dict[str, Any] = {
+        "mapping": columns,
+        "sample_batch": SampleBatch(columns),
+        "multi_agent_batch": MultiAgentBatch({"default_policy": columns}, 16),
+        "nested": {"default_policy": columns},
+        "torch": {name: torch.as_tensor(value) for name, value in columns.items()},
+    }
+    reference, learner = make_learner(), make_learner()
+    reference.update_from_batch(columns)
+    learner.update_from_batch(kinds[kind])
+    assert_same(weights(reference), weights(learner))
+
+
+@pytest.mark.parametrize(("rows", "size", "iters"), [(32, 8, 3), (33, 8, 2), (5, 8, 2), (16, None, 2)])
+def test_every_row_is_used_once_per_pass(rows: int, size: int | None, iters: int) -> None:
+    seen: Counter[float] = Counter()
+
+    class Counting(PPOLearner):
+        def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: Any) -> Any:
+            seen.update(batch["value_targets"].tolist())
+            return super().compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
+
+    learner = make_learner(cls=Counting)
+    columns = make_columns(rows)
+    results = learner.update_from_batch(columns, minibatch_size=size, num_iters=iters)
+    assert seen == Counter({float(value): iters for value in columns["value_targets"]})
+    assert results[ALL_MODULES]["num_module_steps_trained"] == rows * iters
+
+
+def test_modules_with_unequal_rows_train_as_if_each_were_alone() -> None:
+    both = make_learner(make_config(shuffle_batch_per_epoch=False), module_ids=("a", "b"))
+    alone = make_learner(make_config(shuffle_batch_per_epoch=False), module_ids=("b",))
+    alone.set_module_state({"b": both.get_module_state(["b"])["b"]})
+    long, short = make_columns(40, 1), make_columns(12, 2)
+    results = both.update_from_batch({"a": long, "b": short}, minibatch_size=8, num_iters=3)
+    alone.update_from_batch({"b": short}, minibatch_size=8, num_iters=3)
+    ours = {name: value for name, value in weights(both).items() if name.startswith("b/")}
+    for name, value in weights(alone).items():
+        np.testing.assert_allclose(ours[name], value, rtol=1e-6, atol=1e-7)
+    assert results["a"]["num_module_steps_trained"] == 120
+    assert results["b"]["num_module_steps_trained"] == 36
+
+
+@pytest.mark.parametrize("steps", [2, 4])
+def test_accumulated_gradients_equal_those_of_the_larger_minibatch(steps: int) -> None:
+    whole = make_learner(make_config(shuffle_batch_per_epoch=False))
+    parts = make_learner(make_config(shuffle_batch_per_epoch=False, gradient_accumulation_steps=steps))
+    columns = make_columns(38)  # the last minibatch of a pass has fewer rows, and weighs less
+    whole.update_from_batch(columns, minibatch_size=8 * steps, num_iters=2)
+    parts.update_from_batch(columns, minibatch_size=8, num_iters=2)
+    for name, value in weights(whole).items():
+        np.testing.assert_allclose(weights(parts)[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_frozen_modules_stay_bit_identical() -> None:
+    config = make_config().multi_agent(policies={"a", "b"}, policies_to_train=["a"])
+    learner = make_learner(config, module_ids=("a", "b"))
+    before = weights(learner)
+    results = learner.update_from_batch({"a": make_columns(16), "b": make_columns(16)}, num_iters=3)
+    assert {name.split("/")[0] for name in differ(before, weights(learner))} == {"a"}
+    assert "b" not in results
+
+
+BAD_BATCHES: dict[str, tuple[Any, str]] = {
+    "unknown module": ({"other": make_columns(4)}, "module 'other', which is unknown"),
+    "missing column": ({"obs": np.zeros((4, 4), np.float32)}, "lacks the columns"),
+    "unequal lengths": ({**make_columns(8), "advantages": np.zeros(7, np.float32)}, "'advantages' has 7 rows"),
+    "wrong shape": ({**make_columns(8), "obs": np.zeros((8, 5), np.float32)}, r"'obs' has shape \(8, 5\)"),
+    "wrong dtype": ({**make_columns(8), "actions": np.zeros(8, np.float32)}, "'actions' has dtype torch.float32"),
+    "strings": ({**make_columns(2), "obs": np.array(["a", "b"])}, "'obs' holds objects or strings"),
+    "empty": ({name: value[:0] for name, value in make_columns(1).items()}, "empty"),
+    "no batch": ([1, 2], "not list"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_BATCHES)
+def test_bad_batches_are_named_and_change_nothing(fault: str) -> None:
+    batch, message = BAD_BATCHES[fault]
+    learner = make_learner()
+    before, rng = weights(learner), learner.generator.get_state().clone()
+    with pytest.raises(BatchError, match=message):
+        learner.update_from_batch(batch)
+    assert_same(before, weights(learner))
+    assert torch.equal(rng, learner.generator.get_state())
+
+
+def test_an_error_in_the_middle_of_an_update_leaves_no_trace() -> None:
+    class Failing(PPOLearner):
+        calls = 0
+
+        def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: Any) -> Any:
+            self.calls += 1
+            if self.calls == 6:
+                raise RuntimeError("from user code")
+            return super().compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
+
+    learner = make_learner(cls=Failing)
+    columns = make_columns(32)
+    learner.update_from_batch(columns)
+    before = learner.get_state()
+    with pytest.raises(RuntimeError, match="from user code"):
+        learner.update_from_batch(columns, minibatch_size=4, num_iters=3)
+    after = learner.get_state()
+    assert_same(before["rl_module"]["default_policy"], after["rl_module"]["default_policy"])
+    moments = [state["optimizer"]["default_policy"]["default_optimizer"]["moments"] for state in (before, after)]
+    for name in moments[0]:
+        assert_same(moments[0][name], moments[1][name])
+    assert before["learner"]["counters"] == after["learner"]["counters"]
+    np.testing.assert_array_equal(before["learner"]["generator"], after["learner"]["generator"])
+
+
+@pytest.mark.parametrize("action_space", [BOX], ids=["box"])
+def test_continuous_actions_train(action_space: Any) -> None:
+    learner = make_learner(action_space=action_space)
+    before = weights(learner)
+    learner.update_from_batch(make_columns(16, action_space=action_space))
+    assert differ(before, weights(learner)) == set(before)
+
+
+class TestNonFinite:
+    """nan_policy: caught before the step, named, and skipped, zeroed or raised."""
+
+    def poisoned(self, rows: int = 8) -> dict[str, Any]:
+        columns = make_columns(rows)
+        columns["value_targets"][0] = np.nan  # reaches the value branch alone
+        return columns
+
+    def test_skip_leaves_the_step_out_and_counts_it(self) -> None:
+        learner = make_learner(make_config(nan_policy="skip"))
+        before = weights(learner)
+        results = learner.update_from_batch(self.poisoned())
+        assert_same(before, weights(learner))
+        assert results[ALL_MODULES]["num_non_finite_steps"] == 1
+        assert "default_policy/" in results["default_policy"]["non_finite_parameters"]
+        step = learner.get_optimizer_state()["default_policy"]["default_optimizer"]["moments"]
+        assert all(value["step"] == 0 for value in step.values())
+
+    def test_only_the_bad_steps_are_skipped(self) -> None:
+        learner = make_learner(make_config(nan_policy="skip", shuffle_batch_per_epoch=False))
+        good = make_learner(make_config(shuffle_batch_per_epoch=False))
+        columns = self.poisoned(16)
+        results = learner.update_from_batch(columns, minibatch_size=8)
+        good.update_from_batch({name: value[8:] for name, value in columns.items()})
+        assert results[ALL_MODULES]["num_non_finite_steps"] == 1
+        assert_same(weights(good), weights(learner))
+
+    def test_zero_moves_what_is_finite(self) -> None:
+        # By value, for a norm over NaNs would poison the finite entries too.
+        learner = make_learner(make_config(nan_policy="zero", grad_clip=None))
+        before = weights(learner)
+        results = learner.update_from_batch(self.poisoned())
+        moved = differ(before, weights(learner))
+        assert moved
+        assert all(np.isfinite(value).all() for value in weights(learner).values())
+        assert results[ALL_MODULES]["num_non_finite_steps"] == 1
+
+    def test_raise_names_the_parameters_and_undoes_the_update(self) -> None:
+        learner = make_learner(make_config(nan_policy="raise"))
+        before = weights(learner)
+        with pytest.raises(NonFiniteError, match="default_policy/.*undone"):
+            learner.update_from_batch(self.poisoned(16), minibatch_size=4, num_iters=2)
+        assert_same(before, weights(learner))
+
+
+def test_results_hold_what_the_contract_lists() -> None:
+    results = make_learner().update_from_batch(make_columns(16), minibatch_size=8, num_iters=2)
+    module = results["default_policy"]
+    assert {
+        "total_loss", "policy_loss", "vf_loss", "entropy", "mean_kl_loss", "vf_explained_var",
+        "gradients_default_optimizer_global_norm", "default_optimizer_learning_rate", "num_module_steps_trained",
+        "curr_entropy_coeff", "curr_kl_coeff",
+    } <= module.keys()  # fmt: skip
+    assert all(type(value) is float for value in module.values())
+    everything = results[ALL_MODULES]
+    assert everything["num_env_steps_trained"] == 32
+    assert everything["num_updates"] == 1
+    assert everything["engine"] == "eager"
+    assert everything["num_non_finite_steps"] == 0
+
+
+def test_one_copy_to_the_host_per_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    copies: list[str] = []
+    for name in ("item", "tolist", "numpy", "__float__", "__bool__"):
+        method = getattr(torch.Tensor, name)
+
+        def counted(self: torch.Tensor, *args: Any, _method: Any = method, _name: str = name) -> Any:
+            copies.append(_name)
+            return _method(self, *args)
+
+        monkeypatch.setattr(torch.Tensor, name, counted)
+    learner = make_learner()
+    columns = make_columns(64)
+    learner.update_from_batch(columns)
+    copies.clear()
+    learner.update_from_batch(columns, minibatch_size=8, num_iters=4)
+    assert copies == ["tolist"]
