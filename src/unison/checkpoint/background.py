@@ -1,0 +1,75 @@
+"""Saving while training goes on: the caller waits for a copy to host memory, a thread does the rest."""
+
+import os
+import threading
+from collections.abc import Mapping
+from types import TracebackType
+
+import torch
+
+from unison.checkpoint.trees import Array
+from unison.checkpoint.writer import Contents, take_apart, write_contents
+from unison.types import Tree
+
+
+class BackgroundWriter:
+    """Writes checkpoints one after another on a thread; use it as a context manager.
+
+    An error of a save is raised by the next `write`, by `wait`, or at the end of the `with` block.
+    """
+
+    def __init__(self, *, fsync: bool = True) -> None:
+        self._fsync = fsync
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def write(self, path: str | os.PathLike[str], parts: Mapping[str, Tree], metadata: Mapping[str, object]) -> None:
+        """Copy everything to host memory, then write it as `write_checkpoint` does, in the background.
+
+        Waits for the save before this one, so that at most one copy is held.
+
+        Raises:
+            CheckpointError: a leaf cannot be saved, or the save before this one failed.
+        """
+        self.wait()
+        contents = take_apart(parts, metadata)
+        copies = {
+            part: (tree, {name: _host_copy(array) for name, array in arrays.items()})
+            for part, (tree, arrays) in contents.parts.items()
+        }
+        arguments = (os.fspath(path), Contents(copies, contents.metadata))
+        self._thread = threading.Thread(target=self._write, args=arguments, name="unison-checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until everything is on the disk.
+
+        Raises:
+            CheckpointError: the save failed; what was at its path is untouched.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def __enter__(self) -> "BackgroundWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.wait()
+
+    def _write(self, path: str, contents: Contents) -> None:
+        try:
+            write_contents(path, contents, fsync=self._fsync)
+        except BaseException as error:  # handed to the caller's thread by `wait`
+            self._error = error
+
+
+def _host_copy(array: Array) -> Array:
+    if isinstance(array, torch.Tensor):
+        return array.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+    return array.copy()

@@ -1,0 +1,152 @@
+"""Reading a checkpoint: every byte is verified before anything is made of it."""
+
+import io
+import json
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unison.checkpoint.diagnosis import why_damaged
+from unison.checkpoint.digest import BlockDigests, hashing_pool
+from unison.checkpoint.directory import CheckpointDirectory
+from unison.checkpoint.manifest import Manifest
+from unison.checkpoint.tensorfile import MAX_HEADER_BYTES, from_bytes, parse_header
+from unison.checkpoint.trees import Array, decode_tree
+from unison.checkpoint.writer import TREE
+from unison.errors import CheckpointError
+from unison.types import Tree
+
+_CHUNK_BYTES = 1 << 20
+_MAX_REPLACEMENTS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What was read: the caller's metadata, the parts by name, and the manifest."""
+
+    metadata: dict[str, Any]
+    parts: dict[str, Tree]
+    manifest: Manifest
+
+
+def read_checkpoint(
+    path: str | os.PathLike[str], parts: Iterable[str] | None = None, *, tensors: bool = False
+) -> Checkpoint:
+    """Read a checkpoint, whole or only some of its parts, and verify every file that is read.
+
+    No code in a checkpoint is ever run. Arrays come back as writable numpy arrays in memory of their
+    own; dtypes that numpy lacks (bfloat16) as torch tensors.
+
+    Args:
+        path: The directory.
+        parts: Names of the parts to read, or None for all; then unknown files are an error too.
+        tensors: Whether leaves that were torch tensors come back as such (on the CPU).
+
+    Raises:
+        CheckpointError: there is no checkpoint, it lacks a part, is of a newer format, or a file is
+            missing, truncated, damaged, swapped or foreign; names the file and the reason.
+    """
+    wanted = None if parts is None else [parts] if isinstance(parts, str) else list(parts)
+    for _ in range(_MAX_REPLACEMENTS):
+        with CheckpointDirectory(path) as directory:
+            try:
+                return _read(directory, wanted, tensors=tensors)
+            except CheckpointError:
+                # A writer that replaced the checkpoint meanwhile deletes the one being read.
+                if not directory.was_replaced():
+                    raise
+    raise CheckpointError(f"Checkpoint {path}: it was replaced {_MAX_REPLACEMENTS} times while it was read.")
+
+
+def read_manifest(path: str | os.PathLike[str]) -> Manifest:
+    """Read and verify the manifest alone: the parts, their sizes, the version, the metadata.
+
+    Raises:
+        CheckpointError: as `read_checkpoint`.
+    """
+    return read_checkpoint(path, parts=()).manifest
+
+
+def checkpoint_size(path: str | os.PathLike[str]) -> dict[str, int]:
+    """Bytes on the disk by part.
+
+    Raises:
+        CheckpointError: as `read_checkpoint`.
+    """
+    return {entry.part: entry.size for entry in read_manifest(path).files.values()}
+
+
+def is_whole(path: str | os.PathLike[str]) -> bool:
+    """Whether a sound manifest is there and every file has its size; no digests of files are computed."""
+    try:
+        with CheckpointDirectory(path) as directory:
+            for name, entry in directory.manifest().files.items():
+                stream, size = directory.open(name)
+                stream.close()
+                if size != entry.size:
+                    return False
+    except CheckpointError:
+        return False
+    return True
+
+
+def _read(directory: CheckpointDirectory, wanted: Sequence[str] | None, *, tensors: bool) -> Checkpoint:
+    manifest = directory.manifest()
+    files = manifest.parts
+    if wanted is None:
+        directory.refuse_unlisted(manifest.files)
+        wanted = list(files)
+    unknown = sorted(set(wanted) - set(files))
+    if unknown:
+        raise CheckpointError(f"{directory.where}: it has no part {unknown}. It has: {sorted(files)}.")
+    with hashing_pool() as hasher:
+        parts = {part: _read_part(directory, manifest, files[part], hasher, tensors=tensors) for part in wanted}
+    return Checkpoint(manifest.metadata, parts, manifest)
+
+
+def _read_part(
+    directory: CheckpointDirectory, manifest: Manifest, name: str, hasher: ThreadPoolExecutor, *, tensors: bool
+) -> Tree:
+    stream, size = directory.open(name)
+    with stream:
+        entry = manifest.files[name]
+        digests = BlockDigests(hasher, entry.block_size)
+        try:
+            if size != entry.size:
+                raise ValueError("its size differs")
+            tree, arrays = _read_arrays(stream, size, digests)
+            if digests.hexdigests() != entry.sha256:
+                raise ValueError("its digest differs")
+            return decode_tree(json.loads(tree), arrays, tensors=tensors)
+        except (ValueError, OSError) as error:
+            reason = why_damaged(name, stream, size, manifest.files) or f"is of no use: {error}"
+            raise directory.damaged(name, reason) from error
+
+
+def _read_arrays(stream: io.FileIO, size: int, digests: BlockDigests) -> tuple[str, dict[str, Array]]:
+    length_bytes = _read_exactly(stream, 8, digests)
+    length = int.from_bytes(length_bytes.tobytes(), "little")
+    if length > min(size - 8, MAX_HEADER_BYTES):
+        raise ValueError(f"a header of {length} bytes")
+    header = _read_exactly(stream, length, digests).tobytes()
+    slots, metadata = parse_header(header, size - 8 - length)
+    arrays = {slot.name: from_bytes(_read_exactly(stream, slot.nbytes, digests), slot) for slot in slots}
+    if TREE not in metadata:
+        raise ValueError("its header holds no tree")
+    return metadata[TREE], arrays
+
+
+def _read_exactly(stream: io.FileIO, nbytes: int, digests: BlockDigests) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    data = np.empty(nbytes, np.uint8)
+    view, filled = data.data, 0
+    while filled < nbytes:
+        count = stream.readinto(view[filled : filled + _CHUNK_BYTES])
+        if not count:
+            raise ValueError(f"it ended {nbytes - filled} bytes too early")
+        digests.update(view[filled : filled + count])
+        filled += count
+    return data

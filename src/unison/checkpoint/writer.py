@@ -1,0 +1,178 @@
+"""Writing a checkpoint: every part to its file, the manifest last, then everything visible at once."""
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from pydantic import JsonValue
+
+from unison.checkpoint.atomic import Staging, sweep, sync_directory
+from unison.checkpoint.digest import BlockDigests, block_size, hashing_pool
+from unison.checkpoint.manifest import FileEntry, make_manifest, manifest_to_bytes
+from unison.checkpoint.names import MANIFEST, file_names
+from unison.checkpoint.tensorfile import MAX_HEADER_BYTES, build_header, host_bytes
+from unison.checkpoint.trees import JSON, Array, encode_plain, encode_tree
+from unison.errors import CheckpointError
+from unison.types import Tree
+
+TREE = "tree"
+"""The metadata key of a part's file under which its tree stands, as JSON."""
+_CHUNK_BYTES = 4 << 20
+_SYNC_THREADS = 4  # file systems commit several waiting fsyncs in one go
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a checkpoint is to hold, taken apart: by part its tree and arrays, and the metadata."""
+
+    parts: dict[str, tuple[JSON, dict[str, Array]]]
+    metadata: JSON
+
+
+def write_checkpoint(
+    path: str | os.PathLike[str], parts: Mapping[str, Tree], metadata: Mapping[str, object], *, fsync: bool = True
+) -> None:
+    """Write a checkpoint directory in one step; a checkpoint that is there already is replaced.
+
+    At every moment, also after a kill, `path` reads as the whole old or the whole new checkpoint. Host
+    arrays are written from where they lie; others are copied to the host once, one at a time.
+
+    Args:
+        path: The directory. It must be absent, empty, or a checkpoint.
+        parts: By name, such as `"modules/default_policy"`, a tree whose leaves are numpy arrays, torch
+            tensors, numbers, strings, bools or None. Each becomes one file.
+        metadata: What the manifest says beyond its own: a tree without arrays.
+        fsync: Whether to wait until the bytes are on the disk, so that a crash of the machine cannot
+            take them. A kill of the process alone never does.
+
+    Raises:
+        CheckpointError: a leaf cannot be saved, something else is at `path`, or the disk refused (it is
+            full, say). What was at `path` is untouched.
+    """
+    write_contents(path, take_apart(parts, metadata), fsync=fsync)
+
+
+def take_apart(parts: Mapping[str, Tree], metadata: Mapping[str, object]) -> Contents:
+    """Split parts and metadata into what is written, without copying arrays."""
+    return Contents(
+        {name: encode_tree(tree, f"Checkpoint part '{name}'") for name, tree in parts.items()},
+        encode_plain(metadata, "Checkpoint metadata"),
+    )
+
+
+def write_contents(path: str | os.PathLike[str], contents: Contents, *, fsync: bool = True) -> None:
+    """Write what `take_apart` returned; see `write_checkpoint`."""
+    target = Path(os.path.realpath(path))
+    try:
+        _make_parents(target, fsync=fsync)
+        sweep(target.parent)
+        _check_replaceable(target)
+        staging = Staging(target)
+        try:
+            _fill(staging.path, contents, fsync=fsync)
+            staging.publish(fsync=fsync)
+        except BaseException:
+            staging.discard()
+            raise
+    except OSError as error:
+        raise CheckpointError(
+            f"Checkpoint {path}: could not be written: {error}. What was there before is untouched."
+        ) from error
+
+
+def _make_parents(target: Path, *, fsync: bool) -> None:
+    missing = [parent for parent in target.parents if not parent.exists()]
+    for parent in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(parent)
+        if fsync:
+            sync_directory(parent.parent)
+
+
+def _check_replaceable(target: Path) -> None:
+    if target.is_dir():
+        if (target / MANIFEST).is_file() or not any(target.iterdir()):
+            return
+        what = f"a directory that holds other things (it has no '{MANIFEST}')"
+    elif target.exists():
+        what = "a file"
+    else:
+        return
+    raise CheckpointError(f"Checkpoint {target}: there is {what}, which is not overwritten. Choose another path.")
+
+
+def _fill(directory: Path, contents: Contents, *, fsync: bool) -> None:
+    names = file_names(contents.parts)
+    folders = {directory}.union(*((directory / name).parents[: name.count("/") + 1] for name in names.values()))
+    for folder in sorted(folders - {directory}):
+        os.mkdir(folder)
+    files: dict[str, FileEntry] = {}
+    syncs: list[Future[None]] = []
+    with hashing_pool() as hasher, ThreadPoolExecutor(_SYNC_THREADS) as syncer:
+        for part, (tree, arrays) in contents.parts.items():
+            name = names[part]
+            descriptor = _create(directory / name)
+            try:
+                files[name] = _write_part(descriptor, part, tree, arrays, hasher)
+            finally:
+                syncs += _close(descriptor, syncer if fsync else None)
+        manifest = make_manifest(files, cast("JsonValue", contents.metadata))
+        descriptor = _create(directory / MANIFEST)
+        try:
+            _write(descriptor, memoryview(manifest_to_bytes(manifest)))
+        finally:
+            syncs += _close(descriptor, syncer if fsync else None)
+        if fsync:
+            syncs += [syncer.submit(sync_directory, folder) for folder in folders]
+    for sync in syncs:
+        sync.result()
+
+
+def _write_part(
+    descriptor: int, part: str, tree: JSON, arrays: Mapping[str, Array], hasher: ThreadPoolExecutor
+) -> FileEntry:
+    header, order = build_header(arrays, {TREE: json.dumps(tree, allow_nan=False, separators=(",", ":"))})
+    if len(header) > MAX_HEADER_BYTES:
+        raise CheckpointError(
+            f"Checkpoint part '{part}': {len(header)} bytes of structure besides its arrays; at most "
+            f"{MAX_HEADER_BYTES} can be saved. Turn long lists of numbers into arrays."
+        )
+    size = len(header) + sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays.values())
+    digests = BlockDigests(hasher, block_size(size))
+    _write(descriptor, memoryview(header), digests)
+    for name in order:
+        _write(descriptor, host_bytes(arrays[name]), digests)
+    return FileEntry(part=part, size=size, block_size=block_size(size), sha256=digests.hexdigests())
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+
+
+def _write(descriptor: int, data: memoryview, digests: BlockDigests | None = None) -> None:
+    while len(data):
+        chunk = data[: os.write(descriptor, data[:_CHUNK_BYTES])]
+        if digests is not None:
+            digests.update(chunk)
+        data = data[len(chunk) :]
+
+
+def _close(descriptor: int, syncer: ThreadPoolExecutor | None) -> list[Future[None]]:
+    """Close a file; with a `syncer`, on its threads and once the bytes are on the disk."""
+    if syncer is None:
+        os.close(descriptor)
+        return []
+    return [syncer.submit(_sync_and_close, descriptor)]
+
+
+def _sync_and_close(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
