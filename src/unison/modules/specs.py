@@ -113,7 +113,7 @@ class MultiAgentRLModuleSpec:
             if not isinstance(module_id, str) or not isinstance(spec, SingleAgentRLModuleSpec):
                 raise ConfigError(
                     f"module_specs must map module ids (strings) to SingleAgentRLModuleSpec, but holds "
-                    f"{module_id!r}: {type(spec).__name__}."
+                    f"{module_id!r}: {spec!r}."
                 )
 
     def build(self) -> MultiAgentRLModule:
