@@ -99,15 +99,19 @@ class Algorithm(ABC):
         assert isinstance(self.env_runner, EnvRunner)
         return Actor(self.env_runner).act(observations, state, explore=explore)
 
-    def save_state(self, path: str | Path) -> None:
+    def save_state(self, path: str | Path, *, results: Mapping[str, Any] | None = None) -> None:
         """Write everything that training goes on from to a checkpoint directory.
 
         Environments can't be saved: running episodes are abandoned, here as after loading, so that the run
         that goes on and the one that is resumed continue alike.
+
+        Args:
+            path: the directory; a checkpoint that is there already is replaced.
+            results: plain results that stand in the manifest; a `CheckpointKeeper` finds the best by them.
         """
         self._check_is_running()
         self.env_runner.reset_environments()
-        write_state(self, path)
+        write_state(self, path, results)
 
     def load_state(self, path: str | Path) -> None:
         """Go on from a checkpoint that `save_state` wrote."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unison.checkpoint import capture_rng, read_checkpoint, read_manifest, restore_rng, write_checkpoint
+from unison.checkpoint.keeper import RESULTS
 from unison.config import AlgorithmConfig
 from unison.errors import CheckpointError
 from unison.learner.state import from_parts, to_parts
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 _OWN_PARTS = ("algorithm", "env_runner", "evaluator", "rng")
 
 
-def write_state(algorithm: "Algorithm", path: str | Path) -> None:
-    """Write everything that training goes on from."""
+def write_state(algorithm: "Algorithm", path: str | Path, results: Mapping[str, Any] | None = None) -> None:
+    """Write everything that training goes on from, and the results that it is judged by."""
     parts = to_parts(algorithm.learner_group.get_state())
     parts |= {"algorithm": algorithm.get_progress(), "rng": capture_rng(), **algorithm.get_sampling_state()}
     metadata = algorithm.learner_group.get_metadata()
@@ -24,6 +25,7 @@ def write_state(algorithm: "Algorithm", path: str | Path) -> None:
         "kind": "algorithm",
         "algorithm_class": f"{type(algorithm).__module__}:{type(algorithm).__qualname__}",
         "counters": metadata["counters"] | {"training_iteration": algorithm.iteration},
+        RESULTS: dict(results or {}),
     }
     write_checkpoint(path, parts, metadata)
 
