@@ -1,0 +1,249 @@
+"""One training run: an algorithm, trained until it may stop, with everything kept in a folder."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, final
+
+from unison.algorithms.algorithm import Algorithm
+from unison.algorithms.run_folder.extras import is_installed
+from unison.algorithms.run_folder.folder import RunFolder
+from unison.algorithms.run_folder.interrupts import Interrupts
+from unison.algorithms.run_folder.loggers import MetricsLogger, check_loggers, open_loggers
+from unison.algorithms.run_folder.progress import Progress, Speedometer
+from unison.algorithms.run_folder.rows import flatten, plain
+from unison.algorithms.run_folder.stopping import Outcome, StopConditions, StopReason
+from unison.checkpoint import CheckpointKeeper
+from unison.config import AlgorithmConfig
+from unison.errors import ConfigError, NotBuiltError
+
+CONFIRMATION_EPISODES = 20
+"""An evaluation that reaches the goal is confirmed over at least as many new episodes."""
+_STEPS_BETWEEN_EVALUATIONS = 10_000
+
+
+@final
+class TrainingRun:
+    """Trains an algorithm in a folder of its own; iterate over it, and it trains.
+
+        run = TrainingRun(PPOConfig().environment("CartPole-v1"), "runs/cartpole", stop_return=475, stop_steps=200_000)
+        for progress in run:
+            print(progress.env_steps, progress.evaluation_return)
+        print(run.outcome.sentence())
+
+    Evaluation and checkpoints come as the config says; a `stop_return` without `evaluation_interval` sets
+    one of about 10,000 environment steps. Ctrl-C and SIGTERM end the run after the iteration under way,
+    with a checkpoint; a second one at once. Leaving the loop early ends the run without a checkpoint.
+
+    Args:
+        config: what to train.
+        out: the folder, absent or empty.
+        stop_return: see StopConditions.
+        stop_steps: see StopConditions.
+        goes_on: whether `out` holds this run already and its last whole checkpoint is gone on from; see `resume`.
+        on_interrupt: called when the run is asked to end.
+
+    Raises:
+        ConfigError: the folder holds something, or a setting is out of range.
+        MissingExtraError: a logger's package is not installed.
+    """
+
+    def __init__(
+        self,
+        config: AlgorithmConfig,
+        out: str | Path,
+        *,
+        stop_return: float | None = None,
+        stop_steps: int | None = None,
+        goes_on: bool = False,
+        on_interrupt: Callable[[], None] | None = None,
+    ) -> None:
+        self.stop = StopConditions(stop_return, stop_steps)
+        self.folder = RunFolder(out)
+        self.config = _with_evaluation(config, self.stop)
+        check_loggers(self.config.loggers)
+        self.resumed_from: Path | None = None
+        """The checkpoint that it goes on from; None if it begins at the start."""
+        if goes_on:
+            self.resumed_from = self.folder.latest_checkpoint()
+        else:
+            self.folder.check_is_free()
+        self._goes_on = goes_on
+        self._on_interrupt = on_interrupt
+        self._outcome: Outcome | None = None
+
+    @classmethod
+    def resume(
+        cls,
+        out: str | Path,
+        *,
+        stop_return: float | None = None,
+        stop_steps: int | None = None,
+        on_interrupt: Callable[[], None] | None = None,
+    ) -> "TrainingRun":
+        """The run of a folder, to go on from its last whole checkpoint; without one, from the start.
+
+        Args:
+            out: the folder.
+            stop_return: a new goal in place of the old one.
+            stop_steps: as `stop_return`.
+            on_interrupt: called when the run is asked to end.
+
+        Raises:
+            ConfigError: there is no run, or it has ended and no new goal is given.
+        """
+        folder = RunFolder(out)
+        config, before = folder.read_config(), folder.read_stop()
+        stop, ended = before.changed(stop_return, stop_steps), folder.read_outcome()
+        if ended is not None and ended["reason"] != StopReason.INTERRUPTED and stop == before:
+            raise ConfigError(
+                f"The run in {out} has ended: {ended['reason'].replace('_', ' ')}, {ended['env_steps']:,} steps. "
+                "To train on, give it a new goal: --stop-steps or --stop-return."
+            )
+        return cls(
+            config,
+            out,
+            stop_return=stop.stop_return,
+            stop_steps=stop.stop_steps,
+            goes_on=True,
+            on_interrupt=on_interrupt,
+        )
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the run ended.
+
+        Raises:
+            NotBuiltError: it has not ended yet.
+        """
+        if self._outcome is None:
+            raise NotBuiltError("The run has not ended yet; iterate over it to its end.")
+        return self._outcome
+
+    def __iter__(self) -> Iterator[Progress]:
+        """Train to the end; yields after each iteration.
+
+        Raises:
+            ConfigError: a resumed run has done its `stop_steps` already.
+            CheckpointError: the checkpoint to go on from is damaged.
+        """
+        with ExitStack() as stack:
+            # Before any process is started, so that those that are forked ignore Ctrl-C too.
+            interrupts = stack.enter_context(Interrupts(self._on_interrupt))
+            algorithm = self._build(stack)
+            loggers = self._open(algorithm, stack)
+            yield from self._train(algorithm, loggers, interrupts)
+        if is_installed("matplotlib"):
+            from unison.algorithms.run_folder.plotting import plot_runs
+
+            plot_runs([self.folder], self.folder.curve_file)
+
+    def _build(self, stack: ExitStack) -> Algorithm:
+        algorithm: Algorithm = self.config.build()
+        stack.callback(algorithm.stop)
+        if self.resumed_from is not None:
+            algorithm.load_state(self.resumed_from)
+            steps = algorithm.num_env_steps_sampled_lifetime
+            if self.stop.has_done_its_steps(steps):
+                raise ConfigError(
+                    f"The run in {self.folder.path} has done {steps:,} steps; to train on, give a larger --stop-steps."
+                )
+        return algorithm
+
+    def _open(self, algorithm: Algorithm, stack: ExitStack) -> list[MetricsLogger]:
+        if self._goes_on:
+            self.folder.write_run(self.stop, None)
+        else:
+            self.folder.create(self.config, self.stop)
+        loggers = open_loggers(
+            self.folder.path,
+            self.config.loggers,
+            last_iteration=algorithm.iteration,
+            last_step=algorithm.num_env_steps_sampled_lifetime,
+        )
+        for logger in loggers:
+            stack.callback(logger.close)
+        return loggers
+
+    def _train(self, algorithm: Algorithm, loggers: list[MetricsLogger], interrupts: Interrupts) -> Iterator[Progress]:
+        keeper = CheckpointKeeper(self.folder.checkpoint_folder, self.config.keep_last, self.config.keep_best_by)
+        speedometer = Speedometer(algorithm.num_env_steps_sampled_lifetime)
+        evaluation: Mapping[str, Any] = {}
+        evaluation_steps: int | None = None
+        reason: StopReason | None = None
+        while reason is None:
+            results = self._iterate(algorithm)
+            steps = algorithm.num_env_steps_sampled_lifetime
+            row = flatten(results)
+            for logger in loggers:
+                logger.log(row)
+            if "evaluation" in results:
+                evaluation, evaluation_steps = results.get("confirmation", results["evaluation"]), steps
+            reason = self.stop.reason(row) or (StopReason.INTERRUPTED if interrupts.requested else None)
+            checkpoint = self._save_if_due(algorithm, keeper, reason, results)
+            if reason is not None:
+                self._end(algorithm, reason, evaluation)
+            yield Progress(
+                iteration=algorithm.iteration,
+                env_steps=steps,
+                stop_steps=self.stop.stop_steps,
+                seconds=algorithm.time_total_s,
+                steps_per_second=speedometer.read(steps),
+                evaluation_return=evaluation.get("episode_return_mean"),
+                evaluation_steps=evaluation_steps,
+                stop_return=self.stop.stop_return,
+                results=results,
+                checkpoint=checkpoint,
+            )
+
+    def _iterate(self, algorithm: Algorithm) -> dict[str, Any]:
+        """One iteration; the last one is evaluated in any case, and one that seems to reach the goal again."""
+        results = algorithm.train()
+        if self.config.evaluation_interval is None:
+            return results
+        if "evaluation" not in results and self.stop.has_done_its_steps(algorithm.num_env_steps_sampled_lifetime):
+            results["evaluation"] = algorithm.evaluate()
+        goal = self.stop.stop_return
+        if goal is not None and "evaluation" in results and results["evaluation"]["episode_return_mean"] >= goal:
+            results["confirmation"] = algorithm.evaluate(max(CONFIRMATION_EPISODES, self.config.evaluation_duration))
+        return results
+
+    def _save_if_due(
+        self, algorithm: Algorithm, keeper: CheckpointKeeper, reason: StopReason | None, results: Mapping[str, Any]
+    ) -> Path | None:
+        interval = self.config.checkpoint_interval
+        if reason is None:
+            is_due = interval is not None and algorithm.iteration % interval == 0
+        else:
+            is_due = self.config.checkpoint_at_end or reason is StopReason.INTERRUPTED
+        if not is_due:
+            return None
+        path = keeper.path(algorithm.iteration)
+        algorithm.save_state(path, results=plain(results))
+        keeper.prune()
+        return path
+
+    def _end(self, algorithm: Algorithm, reason: StopReason, evaluation: Mapping[str, Any]) -> None:
+        self._outcome = Outcome(
+            reason=reason,
+            iteration=algorithm.iteration,
+            env_steps=algorithm.num_env_steps_sampled_lifetime,
+            seconds=algorithm.time_total_s,
+            evaluation_return=evaluation.get("episode_return_mean"),
+            evaluation_episodes=evaluation.get("num_episodes"),
+            stop_return=self.stop.stop_return,
+        )
+        self.folder.write_run(self.stop, self._outcome)
+
+
+def iterations_for(config: AlgorithmConfig, env_steps: int) -> int:
+    """How many training iterations come nearest to so many environment steps; at least one."""
+    return max(1, round(env_steps / int(config.train_batch_size)))
+
+
+def _with_evaluation(config: AlgorithmConfig, stop: StopConditions) -> AlgorithmConfig:
+    """The config, checked and frozen; evaluation is on where the end of the run depends on it."""
+    if stop.stop_return is not None and config.evaluation_interval is None:
+        config = config.copy().evaluation(evaluation_interval=iterations_for(config, _STEPS_BETWEEN_EVALUATIONS))
+    config.validate()
+    return config if config.is_frozen else config.copy().freeze()
