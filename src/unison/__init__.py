@@ -1,12 +1,16 @@
 """Unison: the training core of reinforcement learning. N Learners behave as one."""
 
-from unison.algorithms import PPO, Algorithm, PPOConfig
-from unison.config import AlgorithmConfig
-from unison.data import Columns, MultiAgentBatch, MultiAgentEpisode, SampleBatch, SingleAgentEpisode
-from unison.learner import Learner, TorchLearner
-from unison.learner_group import LearnerGroup
-from unison.modules import MultiAgentRLModule, MultiAgentRLModuleSpec, RLModule, SingleAgentRLModuleSpec
-from unison.types import ALL_MODULES, DEFAULT_MODULE_ID
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unison.algorithms import PPO, Algorithm, PPOConfig
+    from unison.config import AlgorithmConfig
+    from unison.data import Columns, MultiAgentBatch, MultiAgentEpisode, SampleBatch, SingleAgentEpisode
+    from unison.learner import Learner, TorchLearner
+    from unison.learner_group import LearnerGroup
+    from unison.modules import MultiAgentRLModule, MultiAgentRLModuleSpec, RLModule, SingleAgentRLModuleSpec
+    from unison.types import ALL_MODULES, DEFAULT_MODULE_ID
 
 __all__ = [
     "ALL_MODULES",
@@ -28,3 +32,27 @@ __all__ = [
     "SingleAgentRLModuleSpec",
     "TorchLearner",
 ]
+
+_HOMES = {
+    "algorithms": ("PPO", "Algorithm", "PPOConfig"),
+    "config": ("AlgorithmConfig",),
+    "data": ("Columns", "MultiAgentBatch", "MultiAgentEpisode", "SampleBatch", "SingleAgentEpisode"),
+    "learner": ("Learner", "TorchLearner"),
+    "learner_group": ("LearnerGroup",),
+    "modules": ("MultiAgentRLModule", "MultiAgentRLModuleSpec", "RLModule", "SingleAgentRLModuleSpec"),
+    "types": ("ALL_MODULES", "DEFAULT_MODULE_ID"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: who only asks the command line for help need not wait for torch."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'unison' has no attribute '{name}'")
+    value = getattr(import_module(f"unison.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

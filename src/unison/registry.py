@@ -1,11 +1,13 @@
 """Names that lower layers use to find classes of upper ones, and checkpoints to find theirs.
 
 A class is registered under a kind and a name, for example `("learner", "ppo")`. Upper layers
-register when they are imported; `config.build_learner()` then works without importing upward.
+register when they are imported; `config.build_learner()` then works without importing upward. Those of
+Unison itself are imported by the first look-up that misses.
 """
 
 from collections.abc import Callable
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Any, TypeVar
 
 from unison.errors import ConfigError
@@ -31,6 +33,8 @@ def register(kind: str, name: str) -> Callable[[ClassT], ClassT]:
 
 def lookup(kind: str, name: str) -> type[Any]:
     """The class registered as `name`; an unknown name raises and lists those known."""
+    if (kind, name) not in _classes:
+        import_module("unison.algorithms")
     if (kind, name) in _classes:
         return _classes[kind, name]
     known = sorted(n for k, n in _classes if k == kind)
