@@ -144,9 +144,10 @@ class TrainingSection(Section):
 
 
 def _by_module_id(policies: Any) -> Any:
-    return (
-        dict.fromkeys(cast("set[str]", policies)) if isinstance(policies, set | frozenset | list | tuple) else policies
-    )
+    if isinstance(policies, set | frozenset):
+        # A set has another order in every process; weights are drawn and gradients laid out in the order of modules.
+        policies = sorted(cast("set[str]", policies), key=str)
+    return dict.fromkeys(cast("list[str]", policies)) if isinstance(policies, list | tuple) else policies
 
 
 Policies = Annotated[

@@ -26,14 +26,21 @@ class TorchOptimization(Learner, ABC):
         return isinstance(module, torch.nn.Module) and any(p.requires_grad for p in module.parameters())
 
     def configure_optimizers(self) -> None:
-        """See Learner.configure_optimizers."""
+        """See Learner.configure_optimizers. Layers that no module contains go under ALL_MODULES."""
         for module_id, module in self.module.items():
             if self._is_module_compatible_with_learner(module):
                 self.configure_optimizers_for_module(module_id, self.config_for_module(module_id))
+        own = [p for p in self.module.parameters_by_module().get(ALL_MODULES, {}).values() if p.requires_grad]
+        self._register_default(ALL_MODULES, own, self.config)
 
     def configure_optimizers_for_module(self, module_id: ModuleID, config: AlgorithmConfig) -> None:
         """See Learner.configure_optimizers_for_module. Parameters that an earlier module shares are left to it."""
-        params = [p for p in self.get_parameters(self.module[module_id]) if not self.optimizers.is_owned(p)]
+        self._register_default(module_id, self.get_parameters(self.module[module_id]), config)
+
+    def _register_default(
+        self, module_id: ModuleID, candidates: Sequence[torch.nn.Parameter], config: AlgorithmConfig
+    ) -> None:
+        params = [p for p in candidates if not self.optimizers.is_owned(p)]
         if params:
             self.register_optimizer(
                 module_id=module_id,
@@ -111,6 +118,8 @@ class TorchOptimization(Learner, ABC):
         for module_id, module in self.module.items():
             for name, param in module.named_parameters():
                 refs.setdefault(param, []).append(f"{module_id}/{name}")
+        for name, param in self.module.parameters_by_module().get(ALL_MODULES, {}).items():
+            refs[param] = [f"{ALL_MODULES}/{name}"]
         return refs
 
     @staticmethod

@@ -90,8 +90,10 @@ def _count_observations(learner: "TorchLearner", columns: Mapping[ModuleID, Tens
 def _tensors(learner: "TorchLearner", batch: Mapping[ModuleID, Mapping[str, Any]]) -> dict[ModuleID, TensorColumns]:
     """The columns of the modules that train, checked and on the device."""
     tensors: dict[ModuleID, TensorColumns] = {}
-    for module_id, columns in batch.items():
-        module = learner.module[module_id]
+    # In the modules' own order: the sum of their losses must not depend on how a batch came to be.
+    for module_id, module in learner.module.items():
+        if module_id not in batch:
+            continue
         if not learner.is_trained(module_id, batch):
             continue
         dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
@@ -104,7 +106,7 @@ def _tensors(learner: "TorchLearner", batch: Mapping[ModuleID, Mapping[str, Any]
             device=learner.device,
             dtype=dtype,
         )
-        tensors[module_id] = converter(columns)
+        tensors[module_id] = converter(batch[module_id])
     return tensors
 
 

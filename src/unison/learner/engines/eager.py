@@ -55,15 +55,13 @@ class _ModulePass:
         learner: "TorchLearner",
     ) -> None:
         rank, world_size = learner.collective.rank, learner.collective.world_size
-        own = {
-            s.index: rank_share(*s.ranges[module_id], rank, world_size) for s in slots if module_id in s.ranges
-        }
+        own = own_ranges(module_id, slots, rank, world_size)
         self._place = {index: i for i, index in enumerate(own)}
         self._rows = {index: stop - start for index, (start, stop) in own.items()}
         self._pass = PassColumns(columns, list(own.values()), order)
         self._shares: dict[int, Tensor] = {}
         if world_size > 1 or plan.accumulation_steps > 1:
-            self._shares = _loss_shares(module_id, columns, order, own, plan, slots)
+            self._shares = loss_shares(module_id, columns, order, plan, slots, rank, world_size)
 
     def has_rows(self, slot: Slot) -> bool:
         """Whether this rank has rows in a minibatch."""
@@ -75,15 +73,22 @@ class _ModulePass:
         return Minibatch(self._pass, self._place[slot.index], None if share is None else {LOSS_SHARE: share})
 
 
-def _loss_shares(
+def own_ranges(module_id: ModuleID, slots: list[Slot], rank: int, world_size: int) -> dict[int, tuple[int, int]]:
+    """The half-open range of a module's order that a rank takes in each minibatch, by the minibatch's index."""
+    return {s.index: rank_share(*s.ranges[module_id], rank, world_size) for s in slots if module_id in s.ranges}
+
+
+def loss_shares(
     module_id: ModuleID,
     columns: TensorColumns,
     order: Tensor | None,
-    own: dict[int, tuple[int, int]],
     plan: MinibatchPlan,
     slots: list[Slot],
+    rank: int,
+    world_size: int,
 ) -> dict[int, Tensor]:
     """The valid rows of each own minibatch over those of its whole optimizer step (0-d each)."""
+    own = own_ranges(module_id, slots, rank, world_size)
     rows = plan.rows[module_id]
     mask = columns.get(Columns.LOSS_MASK)
     valid = torch.ones(rows) if mask is None else mask.reshape(rows, -1).sum(dim=1).to("cpu", torch.float32)

@@ -17,7 +17,7 @@ class Engine(ABC):
     """Runs all steps of an update. Every engine leaves the same numbers as the eager one."""
 
     name: ClassVar[str]
-    fused: ClassVar[bool] = False
+    fused: bool = False
     """Whether optimizers may use fused kernels that only run eagerly."""
 
     @abstractmethod

@@ -1,0 +1,123 @@
+"""Adding and removing modules, and modules that share layers."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.learners import DISCRETE, OBS, assert_same, differ, make_columns, make_config, make_learner, weights
+
+from unison import MultiAgentRLModule, MultiAgentRLModuleSpec, SingleAgentRLModuleSpec
+from unison.algorithms import PPOLearner
+from unison.errors import ConfigError, ModuleError
+
+SPEC = SingleAgentRLModuleSpec(observation_space=OBS, action_space=DISCRETE, model_config={"hidden_sizes": (8,)})
+
+
+def test_add_train_remove_add_leaves_no_residue() -> None:
+    learner = make_learner(module_ids=("a", "b"))
+    twin = make_learner(module_ids=("a", "b"))
+    for cycle in range(3):
+        torch.manual_seed(cycle)
+        learner.add_module(module_id="c", module_spec=SPEC, config_overrides={"lr": 0.01})
+        before = weights(learner)
+        learner.update_from_batch({"c": make_columns(8)})
+        assert {name.split("/")[0] for name in differ(before, weights(learner))} == {"c"}
+        learner.remove_module("c")
+    assert "c" not in learner.module
+    assert learner.get_optimizers_for_module("c") == []
+    assert learner.get_state().keys() == twin.get_state().keys()
+    for part in ("rl_module", "optimizer"):
+        assert learner.get_state(part)[part].keys() == twin.get_state(part)[part].keys()
+    assert learner.coefficients.keys() == twin.coefficients.keys()
+    learner.add_module(module_id="c", module_spec=SPEC)
+    step = learner.get_optimizer_state()["c"]["default_optimizer"]["moments"]
+    assert all(float(value["step"]) == 0 for value in step.values())
+    assert learner.config_for_module("c").lr == make_config().lr
+
+
+def test_overrides_and_who_trains() -> None:
+    learner = make_learner(module_ids=("a", "b"))
+    learner.add_module(
+        module_id="c", module_spec=SPEC, config_overrides={"lr": 0.5}, new_should_module_be_updated=["c"]
+    )
+    before = weights(learner)
+    results = learner.update_from_batch({m: make_columns(8) for m in ("a", "b", "c")})
+    assert {name.split("/")[0] for name in differ(before, weights(learner))} == {"c"}
+    assert results["c"]["default_optimizer_learning_rate"] == 0.5
+
+
+def test_errors_leave_everything_as_it_was() -> None:
+    learner = make_learner(module_ids=("a", "b"))
+    with pytest.raises(ModuleError, match="'a' exists already"):
+        learner.add_module(module_id="a", module_spec=SPEC)
+    with pytest.raises(ConfigError, match="learning_rate"):
+        learner.add_module(module_id="c", module_spec=SPEC, config_overrides={"learning_rate": 1})
+    with pytest.raises(ModuleError, match=r"no module 'x'.*'a', 'b'"):
+        learner.remove_module("x")
+    assert sorted(learner.module) == ["a", "b"]
+
+
+class SharedEncoder(MultiAgentRLModule):
+    """Both modules see through one encoder."""
+
+    def setup(self) -> None:
+        self["b"].encoder = self["a"].encoder
+
+
+def shared_learner(**training: Any) -> Any:
+    spec = MultiAgentRLModuleSpec(marl_module_class=SharedEncoder, module_specs={"a": SPEC, "b": SPEC})
+    learner = PPOLearner(config=make_config(**training).multi_agent(policies={"a", "b"}), module_spec=spec)
+    learner.build()
+    return learner
+
+
+def test_a_shared_encoder_is_stepped_once_by_the_sum_of_gradients() -> None:
+    learner = shared_learner(optimizer="sgd", lr=0.1, grad_clip=None)
+    shared = dict(learner.module["a"].encoder.named_parameters())
+    owned = [ref for slot in learner.optimizers.slots.values() for ref in slot.refs]
+    assert len(owned) == len(set(owned)) == len(list(learner.module.parameters()))
+    before = {name: p.detach().clone() for name, p in shared.items()}
+    batch = {"a": make_columns(8, 1), "b": make_columns(8, 2)}
+    tensors = {m: {n: torch.as_tensor(v) for n, v in c.items()} for m, c in batch.items()}
+    expected = {name: torch.zeros_like(p) for name, p in shared.items()}
+    for module_id in ("a", "b"):
+        learner.step = type(learner.step)((module_id,))
+        out = learner.module.forward_train({module_id: tensors[module_id]})
+        loss = learner.compute_loss(fwd_out=out, batch={module_id: tensors[module_id]})
+        found = torch.autograd.grad(loss[module_id], list(shared.values()))
+        expected = {name: e + g for (name, e), g in zip(expected.items(), found, strict=True)}
+    learner.metrics.collect()
+    learner.update_from_batch(batch)
+    for name, p in learner.module["a"].encoder.named_parameters():
+        torch.testing.assert_close(p, before[name] - 0.1 * expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_a_shared_encoder_is_saved_once_and_restored() -> None:
+    learner, other = shared_learner(), shared_learner()
+    learner.update_from_batch({"a": make_columns(8), "b": make_columns(8)})
+    state = learner.get_module_state()
+    assert not any(name.startswith("encoder") for name in state["b"])
+    other.set_state(learner.get_state())
+    assert_same(weights(learner), weights(other))
+    assert other.module["a"].encoder is other.module["b"].encoder
+
+
+def test_layers_that_no_module_contains_are_trained_under_all_modules() -> None:
+    class Critic(MultiAgentRLModule):
+        def setup(self) -> None:
+            self.critic = torch.nn.Linear(4, 1)
+
+        def forward_train(self, batch: Any) -> Any:
+            outputs = super().forward_train(batch)
+            return {m: {**out, "vf_preds": self.critic(batch[m]["obs"]).squeeze(-1)} for m, out in outputs.items()}
+
+    spec = MultiAgentRLModuleSpec(marl_module_class=Critic, module_specs={"a": SPEC, "b": SPEC})
+    learner = PPOLearner(config=make_config().multi_agent(policies={"a", "b"}), module_spec=spec)
+    learner.build()
+    before = learner.module.critic.weight.detach().clone()
+    learner.update_from_batch({"a": make_columns(8), "b": make_columns(8)})
+    assert not torch.equal(before, learner.module.critic.weight)
+    np.testing.assert_array_equal(
+        learner.get_module_state()["__all_modules__"]["critic.weight"], learner.module.critic.weight.detach().numpy()
+    )
