@@ -1,0 +1,189 @@
+"""A Learner's state: all of it, parts of it, through files, and errors that change nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.learners import assert_same, make_columns, make_config, make_learner, weights
+
+from unison.errors import CheckpointError, ModuleError, StateError
+
+
+def full_config() -> Any:
+    return make_config(
+        lr=[[0, 1e-2], [1000, 0.0]],
+        entropy_coeff=[[0, 0.1], [1000, 0.0]],
+        use_kl_loss=True,
+        minibatch_size=8,
+        gradient_accumulation_steps=2,
+    )
+
+
+def train(learner: Any, updates: int, first: int = 0) -> None:
+    for number in range(first, first + updates):
+        learner.update_from_batch(
+            make_columns(40, seed=number),
+            minibatch_size=8,
+            num_iters=2,
+            timesteps={"num_env_steps_sampled_lifetime": 40 * number},
+        )
+
+
+def test_training_2n_equals_training_n_saving_loading_training_n(tmp_path: Path) -> None:
+    straight, first, second = (make_learner(full_config()) for _ in range(3))
+    train(straight, 8)
+    train(first, 4)
+    first.save_state(tmp_path / "learner")
+    second.load_state(tmp_path / "learner")
+    train(second, 4, first=4)
+    assert_same(weights(straight), weights(second))
+    ours, theirs = straight.get_state(), second.get_state()
+    moments = [state["optimizer"]["default_policy"]["default_optimizer"]["moments"] for state in (ours, theirs)]
+    for name in moments[0]:
+        assert_same(moments[0][name], moments[1][name])
+    assert ours["learner"]["counters"] == theirs["learner"]["counters"]
+    for name, value in ours["learner"]["coefficients"]["default_policy"].items():
+        assert value == theirs["learner"]["coefficients"]["default_policy"][name], name
+    rates = [state["optimizer"]["default_policy"]["default_optimizer"]["settings"] for state in (ours, theirs)]
+    assert rates[0] == rates[1]
+
+
+def test_leaves_are_numpy_and_settings_keep_their_types(tmp_path: Path) -> None:
+    learner, other = make_learner(full_config()), make_learner(full_config())
+    train(learner, 1)
+    learner.save_state(tmp_path / "learner")
+    other.load_state(tmp_path / "learner")
+    for part in (learner.get_state(), other.get_state()):
+        slot = part["optimizer"]["default_policy"]["default_optimizer"]
+        assert isinstance(slot["settings"][0]["betas"], tuple)
+        assert type(slot["settings"][0]["lr"]) is float
+        assert slot["settings"][0]["fused"] is None
+        for moments in slot["moments"].values():
+            assert all(isinstance(value, np.ndarray) for value in moments.values())
+        assert all(isinstance(value, np.ndarray) for value in part["rl_module"]["default_policy"].values())
+
+
+@pytest.mark.parametrize("component", ["rl_module", "optimizer", "learner"])
+def test_components_alone(component: str) -> None:
+    source, target = make_learner(full_config()), make_learner(full_config())
+    train(source, 2)
+    part = source.get_state(component)
+    assert list(part) == [component]
+    before = target.get_state()
+    target.set_state(part)
+    after = target.get_state()
+    changed = {name for name in after if repr(after[name]) != repr(before[name])}
+    assert changed == {component}
+
+
+def test_module_ids_choose_modules() -> None:
+    learner = make_learner(module_ids=("a", "b"))
+    state = learner.get_state(module_ids=["a"])
+    assert list(state["rl_module"]) == list(state["optimizer"]) == ["a"]
+    assert list(learner.get_state("rl_module/b")["rl_module"]) == ["b"]
+    inference = learner.get_state(inference_only=True)
+    assert list(inference) == ["rl_module"]
+    assert not any("value" in name for name in inference["rl_module"]["a"])
+
+
+def test_a_module_moves_to_another_learner_with_its_optimizer() -> None:
+    source, target = make_learner(module_ids=("a", "b")), make_learner(module_ids=("x", "b"))
+    source.update_from_batch({"a": make_columns(16)}, num_iters=3)
+    state = source.get_state(["rl_module", "optimizer"], module_ids=["a"])
+    target.set_state({part: {"x": named["a"]} for part, named in state.items()})
+    source.update_from_batch({"a": make_columns(16)})
+    target.update_from_batch({"x": make_columns(16)})
+    for name, value in source.get_module_state(["a"])["a"].items():
+        np.testing.assert_array_equal(value, target.get_module_state(["x"])["x"][name])
+
+
+MISFITS: dict[str, Any] = {
+    "unknown component": (lambda s: {"weights": {}}, StateError, "no components"),
+    "unknown module": (lambda s: {"rl_module": {"x": {}}}, ModuleError, "no module 'x'"),
+    "unknown optimizer": (
+        lambda s: {"optimizer": {"default_policy": {"x": s["optimizer"]["default_policy"]["default_optimizer"]}}},
+        StateError,
+        "no optimizer 'x'",
+    ),
+    "weights of another shape": (
+        lambda s: _change(s, "rl_module", "encoder.layers.0.weight", np.zeros((3, 4), np.float32)),
+        StateError,
+        r"encoder\.layers\.0\.weight.*\(3, 4\)",
+    ),
+    "moments of another shape": (
+        lambda s: _change_moment(s, "encoder.layers.0.weight", np.zeros((3, 4), np.float32)),
+        StateError,
+        r"'exp_avg' of parameter 'encoder\.layers\.0\.weight' has shape \(3, 4\)",
+    ),
+    "another optimizer": (lambda s: _change_class(s, "SGD"), StateError, "is Adam, but the state is of SGD"),
+}
+
+
+def _change(state: Any, part: str, name: str, value: Any) -> Any:
+    return {**state, part: {"default_policy": {**state[part]["default_policy"], name: value}}}
+
+
+def _slot(state: Any) -> Any:
+    return state["optimizer"]["default_policy"]["default_optimizer"]
+
+
+def _change_moment(state: Any, name: str, value: Any) -> Any:
+    moments = {**_slot(state)["moments"], name: {**_slot(state)["moments"][name], "exp_avg": value}}
+    return {**state, "optimizer": {"default_policy": {"default_optimizer": {**_slot(state), "moments": moments}}}}
+
+
+def _change_class(state: Any, name: str) -> Any:
+    return {**state, "optimizer": {"default_policy": {"default_optimizer": {**_slot(state), "class": name}}}}
+
+
+@pytest.mark.parametrize("misfit", MISFITS)
+def test_what_does_not_fit_is_named_and_changes_nothing(misfit: str) -> None:
+    change, kind, message = MISFITS[misfit]
+    source, learner = make_learner(), make_learner()
+    source.update_from_batch(make_columns(8))
+    before = repr(learner.get_state())
+    with pytest.raises(kind, match=message):
+        learner.set_state(change(source.get_state()))
+    assert repr(learner.get_state()) == before
+
+
+def test_optimizers_alone_through_files(tmp_path: Path) -> None:
+    source, target = make_learner(), make_learner()
+    source.update_from_batch(make_columns(16), num_iters=2)
+    source._save_optimizers(tmp_path / "optimizers")
+    before = weights(target)
+    target._load_optimizers(tmp_path / "optimizers")
+    assert_same(before, weights(target))
+    assert repr(source.get_optimizer_state()) == repr(target.get_optimizer_state())
+    with pytest.raises(CheckpointError, match="no modules"):
+        target.load_state(tmp_path / "optimizers")
+
+
+def test_metadata_says_what_is_inside(tmp_path: Path) -> None:
+    learner = make_learner(module_ids=("a", "b"))
+    learner.update_from_batch({"a": make_columns(8)})
+    metadata = learner._get_metadata()
+    assert metadata["module_ids"] == ["a", "b"]
+    assert metadata["optimizers"] == {"a": ["default_optimizer"], "b": ["default_optimizer"]}
+    assert metadata["counters"]["num_updates"] == 1
+    assert metadata["config"]["algorithm_name"] == "ppo"
+
+
+def test_optimizers_that_step_by_themselves_are_restored(tmp_path: Path) -> None:
+    from unison.algorithms import PPOLearner
+
+    class Amsgrad(PPOLearner):
+        def configure_optimizers_for_module(self, module_id: str, config: Any) -> None:
+            params = self.get_parameters(self.module[module_id])
+            optimizer = torch.optim.Adam(params, lr=1e-2, amsgrad=True)
+            self.register_optimizer(module_id=module_id, optimizer=optimizer, params=params)
+
+    straight, first, second = (make_learner(cls=Amsgrad) for _ in range(3))
+    train(straight, 4)
+    train(first, 2)
+    first.save_state(tmp_path / "learner")
+    second.load_state(tmp_path / "learner")
+    train(second, 2, first=2)
+    assert_same(weights(straight), weights(second))
