@@ -1,0 +1,24 @@
+"""What ranks do together: sums, broadcasts, barriers."""
+
+from unison.learner_group.collectives.collective import (
+    Collective,
+    CollectiveAborted,
+    CollectiveError,
+    CollectiveTimeout,
+    Joiner,
+    Meeting,
+)
+from unison.learner_group.collectives.shared_memory import SharedMemoryCollective, SharedMemoryMeeting
+from unison.learner_group.collectives.single import SingleCollective
+
+__all__ = [
+    "Collective",
+    "CollectiveAborted",
+    "CollectiveError",
+    "CollectiveTimeout",
+    "Joiner",
+    "Meeting",
+    "SharedMemoryCollective",
+    "SharedMemoryMeeting",
+    "SingleCollective",
+]

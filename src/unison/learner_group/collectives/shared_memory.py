@@ -1,0 +1,240 @@
+"""Collectives through shared memory, for ranks on the CPUs of one machine.
+
+Each rank owns two buffers, used in turns, and one line of a board of words. An operation is: copy into
+the own buffer, advance the own word, wait until all words have advanced, read the others' buffers. A rank
+that has reached turn t has seen all others at t-1, past their reading of turn t-2: so the buffer of turn
+t-2 is free again, and one wait per operation is enough.
+
+Every element is added in rank order, on every rank alike or once by one rank: sums are bit-identical.
+Words only grow (a new epoch starts above all turns of the last one), so none is ever stale.
+"""
+
+import mmap
+import os
+import threading
+import time
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+
+from unison.learner_group.collectives.collective import (
+    Collective,
+    CollectiveAborted,
+    CollectiveError,
+    CollectiveTimeout,
+    Joiner,
+    Meeting,
+)
+from unison.learner_group.shared_memory import Segment
+
+_LINE = 16  # int64 words per rank: 128 bytes, so that ranks never share a cache line
+_ARRIVED, _REDUCED, _SIGNATURE = 0, 1, 2  # columns of a line; a signature for even and one for odd turns
+_EPOCH_TURNS = 1 << 40
+_MOST_VIEWS = 256
+_SLICED_FROM = 1 << 16  # from this many numbers on, 3 ranks and more add one slice each
+_SPINS, _YIELD_S, _NAP_S = 300, 0.002, 0.0001
+_OPERATIONS = ("barrier", "all_reduce", "broadcast", "all_gather")
+
+
+class SharedMemoryMeeting(Meeting):
+    """The driver's part: makes the segments, aborts."""
+
+    def __init__(self, world_size: int, timeout_s: float) -> None:
+        self._segments = [Segment() for _ in range(1 + 2 * world_size)]
+        self._segments[0].reserve((1 + world_size) * _LINE * 8)
+        self._abort_word = _words(self._segments[0], 1)
+        self._world_size, self._timeout_s = world_size, timeout_s
+        self.descriptors = [segment.descriptor for segment in self._segments]
+
+    def joiner(self) -> Joiner:
+        """Makes a SharedMemoryCollective."""
+        return partial(_join, world_size=self._world_size, timeout_s=self._timeout_s)
+
+    def abort(self, epoch: int) -> None:
+        """Ranks that wait see it within microseconds to a millisecond."""
+        self._abort_word[0] = max(epoch, self._abort_word[0])
+
+    def close(self) -> None:
+        """Give up the descriptors; the memory goes with its last rank."""
+        for segment in self._segments:
+            segment.close()
+
+
+def _join(rank: int, descriptors: Sequence[int], *, world_size: int, timeout_s: float) -> "SharedMemoryCollective":
+    return SharedMemoryCollective(rank, world_size, [Segment(descriptor) for descriptor in descriptors], timeout_s)
+
+
+def _words(segment: Segment, count: int) -> memoryview:
+    return memoryview(segment.map(count * 8)).cast("q")
+
+
+class SharedMemoryCollective(Collective):
+    """One rank's part; made by the joiner of a SharedMemoryMeeting."""
+
+    def __init__(self, rank: int, world_size: int, segments: Sequence[Segment], timeout_s: float) -> None:
+        self.rank, self.world_size = rank, world_size
+        self._timeout_s = timeout_s
+        self._words = _words(segments[0], (1 + world_size) * _LINE)  # line 0 holds the abort word
+        self._segments = segments
+        self._buffers: dict[tuple[int, int], torch.Tensor] = {}
+        self._views: dict[tuple[int, int, int, torch.dtype], torch.Tensor] = {}
+        self._others = [other for other in range(world_size) if other != rank]
+        self._fence = threading.Lock()
+        self._fence.acquire()
+        self._epoch = self._turn = 0
+        self.join(1)
+
+    def join(self, epoch: int) -> None:
+        """Start counting turns above all those of earlier epochs."""
+        if epoch != self._epoch:
+            self._epoch, self._turn = epoch, epoch * _EPOCH_TURNS
+
+    def abort(self) -> None:
+        """Write the epoch into the abort word."""
+        self._words[0] = max(self._epoch, self._words[0])
+
+    @property
+    def aborted(self) -> bool:
+        """Whether the abort word has reached this epoch."""
+        return self._words[0] >= self._epoch
+
+    def all_reduce_(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Add in rank order: the whole tensor on every rank, or a slice each where that is less work."""
+        self._meet("all_reduce", tensor)
+        parts, flat = [self._part(rank, tensor) for rank in range(self.world_size)], tensor.view(-1)
+        if self.world_size > 2 and flat.numel() >= _SLICED_FROM:
+            self._reduce_sliced(flat, parts)
+        else:
+            _add_up(parts, flat)
+        return tensor
+
+    def broadcast_(self, tensor: torch.Tensor, source: int = 0) -> torch.Tensor:
+        """Copy from the buffer of `source`."""
+        self._meet("broadcast", tensor, sends=self.rank == source)
+        if self.rank != source:
+            tensor.view(-1).copy_(self._part(source, tensor))
+        return tensor
+
+    def all_gather(self, values: Sequence[float]) -> torch.Tensor:
+        """Copy from all buffers."""
+        mine = torch.tensor(list(values), dtype=torch.float64)
+        self._meet("all_gather", mine)
+        return torch.stack([self._part(rank, mine) for rank in range(self.world_size)])
+
+    def barrier(self) -> None:
+        """Arrive, and wait for all to arrive."""
+        self._meet("barrier")
+
+    def close(self) -> None:
+        """Drop the mappings."""
+        self._views.clear()
+        self._buffers.clear()
+        for segment in self._segments:
+            segment.close()
+
+    def _reduce_sliced(self, flat: torch.Tensor, parts: list[torch.Tensor]) -> None:
+        """Add up the own slice, put it into the own buffer (where nobody else reads it before), collect the others."""
+        bounds = [flat.numel() * rank // self.world_size for rank in range(self.world_size + 1)]
+        slices = [slice(start, stop) for start, stop in zip(bounds, bounds[1:], strict=False)]
+        mine = slices[self.rank]
+        _add_up([part[mine] for part in parts], flat[mine])
+        parts[self.rank][mine].copy_(flat[mine])
+        self._advance(_REDUCED, "all_reduce")
+        for other in self._others:
+            flat[slices[other]].copy_(parts[other][slices[other]])
+
+    def _meet(self, operation: str, tensor: torch.Tensor | None = None, *, sends: bool = True) -> None:
+        """Offer a tensor at the next turn, wait until all ranks are there, see that all came for the same thing."""
+        self._turn += 1
+        size = 0
+        if tensor is not None:
+            if tensor.device.type != "cpu" or not tensor.is_contiguous():
+                raise CollectiveError(
+                    f"{operation} through shared memory needs a contiguous CPU tensor, not one with strides "
+                    f"{tensor.stride()} on {tensor.device}; use the collective 'nccl' on GPUs."
+                )
+            size = tensor.numel() * tensor.element_size()
+            if sends:
+                self._part(self.rank, tensor).copy_(tensor.view(-1))
+        column = _SIGNATURE + (self._turn & 1)
+        signature = size * len(_OPERATIONS) + _OPERATIONS.index(operation)
+        self._words[(1 + self.rank) * _LINE + column] = signature
+        self._advance(_ARRIVED, operation)
+        for other in self._others:
+            theirs = self._words[(1 + other) * _LINE + column]
+            if theirs != signature:
+                raise CollectiveError(
+                    f"Rank {self.rank} called {operation} with {size} bytes while rank {other} called "
+                    f"{_OPERATIONS[theirs % len(_OPERATIONS)]} with {theirs // len(_OPERATIONS)} bytes: "
+                    "all ranks must call the same operations in the same order with equal sizes."
+                )
+
+    def _part(self, rank: int, like: torch.Tensor) -> torch.Tensor:
+        """The buffer of a rank at this turn, seen as a flat tensor like the one given."""
+        key = (self._turn & 1, rank, like.numel(), like.dtype)
+        view = self._views.get(key)
+        if view is None:
+            size = like.numel() * like.element_size()
+            view = self._views[key] = self._buffer(rank, size)[:size].view(like.dtype)
+        return view
+
+    def _buffer(self, rank: int, size: int) -> torch.Tensor:
+        """The bytes of a rank's buffer at this turn; its owner makes it longer before the others hear of it."""
+        parity = self._turn & 1
+        buffer = self._buffers.get((parity, rank))
+        if buffer is None or buffer.numel() < size:
+            segment = self._segments[1 + 2 * rank + parity]
+            length = -(-max(size, 1) // mmap.PAGESIZE) * mmap.PAGESIZE
+            if rank == self.rank:
+                segment.reserve(length)
+            buffer = self._buffers[parity, rank] = torch.frombuffer(segment.map(length), dtype=torch.uint8)
+            self._views.clear()
+        elif len(self._views) > _MOST_VIEWS:
+            self._views.clear()
+        return buffer
+
+    def _advance(self, column: int, operation: str) -> None:
+        """Publish what was written, then wait until all other ranks have got as far."""
+        words, turn = self._words, self._turn
+        self._order_memory()
+        words[(1 + self.rank) * _LINE + column] = turn
+        for other in self._others:
+            index = (1 + other) * _LINE + column
+            for _ in range(_SPINS):
+                if words[index] >= turn:
+                    break
+            else:
+                self._wait(index, column, operation)
+        self._order_memory()
+
+    def _order_memory(self) -> None:
+        """Keep memory accesses before this line before those after it, also on processors that reorder them.
+
+        A release of a lock followed by an acquire orders both sides of it: neither moves across the pair.
+        """
+        self._fence.release()
+        self._fence.acquire()
+
+    def _wait(self, index: int, column: int, operation: str) -> None:
+        start = time.monotonic()
+        while self._words[index] < self._turn:
+            if self.aborted:
+                raise CollectiveAborted(f"Rank {self.rank} gave up {operation}: another rank failed.")
+            waited = time.monotonic() - start
+            if waited > self._timeout_s:
+                late = [r for r in self._others if self._words[(1 + r) * _LINE + column] < self._turn]
+                raise CollectiveTimeout(f"Rank {self.rank} waited {waited:.1f} s for rank {late} in {operation}.")
+            if waited < _YIELD_S:
+                os.sched_yield()
+            else:
+                time.sleep(_NAP_S)
+
+
+def _add_up(parts: Sequence[torch.Tensor], out: torch.Tensor) -> None:
+    if len(parts) == 1:
+        out.copy_(parts[0])
+        return
+    torch.add(parts[0], parts[1], out=out)
+    for part in parts[2:]:
+        out.add_(part)

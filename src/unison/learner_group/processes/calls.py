@@ -1,0 +1,88 @@
+"""The driver's books: who is asked what, through which memory, since when."""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from unison.learner_group.failures import Failure
+from unison.learner_group.processes.codec import Payload
+from unison.learner_group.processes.wire import INLINE, INLINE_BYTES, Channel, Header
+from unison.learner_group.shared_memory import Segment
+from unison.learner_group.transport import Call
+
+
+class Slot:
+    """The shared segments that one call at a time uses: the request, and a result per rank."""
+
+    def __init__(self, index: int, num_workers: int) -> None:
+        self.index = index
+        self.request = Segment()
+        self.results = [Segment() for _ in range(num_workers)]
+        self.known_to: set[int] = set()
+
+    def renew_request(self) -> None:
+        """Leave the request's memory to a worker that still looks at it, and take another."""
+        self.request = Segment()
+        self.known_to.clear()
+
+    def descriptors_for(self, rank: int) -> list[int]:
+        """The segments' descriptors the first time that a worker needs them."""
+        if rank in self.known_to:
+            return []
+        self.known_to.add(rank)
+        return [self.request.descriptor, self.results[rank].descriptor]
+
+
+class ProcessCall(Call):
+    """A call of worker processes, and what has come of it so far."""
+
+    def __init__(self, method: str, ranks: Iterable[int], number: int, slot: Slot) -> None:
+        super().__init__(method, ranks)
+        self.number, self.slot = number, slot
+        self.results: dict[int, Any] = {}
+        self.failures: dict[int, Failure] = {}
+        self.request_is_retained = False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every rank has answered or is gone."""
+        return len(self.results) + len(self.failures) == len(self.ranks)
+
+
+class WorkerProcess:
+    """A worker as its driver knows it."""
+
+    def __init__(self, rank: int, pid: int, channel: Channel) -> None:
+        self.rank, self.pid, self.channel = rank, pid, channel
+        self.last_words = Segment()
+        self.queue: deque[ProcessCall] = deque()
+        self.failure: Failure | None = None  # set when it is lost
+        self.busy_since = 0.0
+        self.was_warned = False
+
+    def ask(self, call: ProcessCall, header: Header, body: bytes, files: Sequence[int] = ()) -> None:
+        """Send it a call. Raises PeerGone, or TimeoutError when it has stopped reading; the call is queued even so."""
+        if not self.queue:
+            self.busy_since, self.was_warned = time.monotonic(), False
+        self.queue.append(call)
+        self.channel.send(header, body, [*call.slot.descriptors_for(self.rank), *files])
+
+    def answered(self) -> ProcessCall:
+        """Its current call is over."""
+        if self.was_warned:
+            self.last_words.clear()
+        self.busy_since, self.was_warned = time.monotonic(), False
+        return self.queue.popleft()
+
+
+def request(kind: int, call: ProcessCall, payload: Payload, value: int, *, inline: bool) -> tuple[Header, bytes]:
+    """The packet of a call; a payload too large for it is written into the call's slot."""
+    inline = inline and payload.size <= INLINE_BYTES
+    header = Header(
+        kind, INLINE if inline else 0, call.slot.index, len(payload.skeleton), call.number, value, payload.size
+    )
+    if inline:
+        return header, payload.join()
+    payload.write(call.slot.request)
+    return header, b""

@@ -1,0 +1,124 @@
+"""Objects as payloads: a small pickled skeleton, and behind it the bytes of every array, unpickled and aligned.
+
+Arrays are numpy arrays and CPU tensors, wherever they sit in the object. Decoding makes no copy: the arrays are
+views of the payload's memory. Functions and classes of `__main__` (a script, a notebook) travel by value.
+"""
+
+import io
+import pickle
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import cloudpickle
+import numpy as np
+import torch
+
+from unison.learner_group.shared_memory import Segment
+
+_ALIGNMENT = 64
+
+
+def _aligned(offset: int) -> int:
+    return -(-offset // _ALIGNMENT) * _ALIGNMENT
+
+
+class Payload(NamedTuple):
+    """An encoded object: the skeleton, then the blocks at their offsets."""
+
+    skeleton: bytes
+    blocks: list[tuple[int, memoryview]]
+    size: int
+
+    def join(self) -> bytes:
+        """All of it as one string of bytes."""
+        return b"".join(part for _, part in self._parts())
+
+    def write(self, segment: Segment) -> None:
+        """Copy all of it to the start of a segment."""
+        for offset, part in self._parts(pad=False):
+            segment.write(part, offset)
+
+    def _parts(self, *, pad: bool = True) -> Iterator[tuple[int, bytes | memoryview]]:
+        yield 0, self.skeleton
+        base, end = _aligned(len(self.skeleton)), len(self.skeleton)
+        for offset, block in self.blocks:
+            if pad:
+                yield end, bytes(base + offset - end)
+            yield base + offset, block
+            end = base + offset + len(block)
+
+
+def encode(value: object) -> Payload:
+    """Take an object apart; the blocks refer to its arrays and copy nothing that is contiguous."""
+    file = io.BytesIO()
+    encoder = _Encoder(file)
+    encoder.dump(value)
+    skeleton = file.getvalue()
+    size = _aligned(len(skeleton)) + encoder.end if encoder.blocks else len(skeleton)
+    return Payload(skeleton, encoder.blocks, size)
+
+
+def decode(memory: memoryview, skeleton: int) -> Any:  # noqa: ANN401
+    """Put an object together; its arrays are views of `memory`, writable if that is."""
+    return _Decoder(memory, skeleton).load()
+
+
+class _Encoder(cloudpickle.Pickler):
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, protocol=5)
+        self.blocks: list[tuple[int, memoryview]] = []
+        self.end = 0
+
+    def reducer_override(self, obj: Any) -> Any:  # noqa: ANN401
+        if type(obj) is np.ndarray and not obj.dtype.hasobject:
+            return _array, (self._add(obj), obj.shape, _dtype_name(obj.dtype))
+        if type(obj) is torch.Tensor and obj.layout is torch.strided and not obj.is_quantized and not obj.is_meta:
+            flat = obj.detach().resolve_conj().resolve_neg().cpu().contiguous().view(-1)
+            return _tensor, (self._add(flat.view(torch.uint8).numpy()), tuple(obj.shape), obj.dtype, obj.requires_grad)
+        return super().reducer_override(obj)
+
+    def _add(self, array: np.ndarray[Any, Any]) -> int:
+        offset = _aligned(self.end)
+        if array.nbytes:
+            self.blocks.append((offset, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data))
+            self.end = offset + array.nbytes
+        return offset
+
+
+def _dtype_name(dtype: np.dtype[Any]) -> "str | np.dtype[Any]":
+    return dtype.str if dtype.isbuiltin == 1 else dtype
+
+
+class _Decoder(pickle.Unpickler):
+    def __init__(self, memory: memoryview, skeleton: int) -> None:
+        super().__init__(io.BytesIO(memory[:skeleton]))
+        self._memory, self._base = memory, _aligned(skeleton)
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:  # noqa: ANN401
+        if module_name == __name__:
+            return getattr(self, global_name)
+        return super().find_class(module_name, global_name)
+
+    def _array(self, offset: int, shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any]:
+        if 0 in shape:
+            return np.empty(shape, dtype)
+        return np.ndarray(shape, dtype, self._memory, self._base + offset)
+
+    def _tensor(
+        self, offset: int, shape: tuple[int, ...], dtype: torch.dtype, requires_grad: bool
+    ) -> torch.Tensor:
+        if 0 in shape:
+            return torch.empty(shape, dtype=dtype, requires_grad=requires_grad)
+        count = dtype.itemsize
+        for length in shape:
+            count *= length
+        flat = torch.from_numpy(np.ndarray((count,), np.uint8, self._memory, self._base + offset))
+        return flat.view(dtype).view(shape).requires_grad_(requires_grad)
+
+
+def _array(*_: object) -> None:
+    """Stands in a skeleton for an array; a decoder puts its own method in its place."""
+
+
+def _tensor(*_: object) -> None:
+    """Stands in a skeleton for a tensor; a decoder puts its own method in its place."""
