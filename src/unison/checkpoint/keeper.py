@@ -108,8 +108,8 @@ class CheckpointKeeper:
         return deleted
 
     def _best(self, whole: list[Path]) -> Path | None:
-        scored = [(score, path) for path in whole if (score := self._score(path)) is not None]
-        return max(scored, key=lambda pair: (pair[0], pair[1].name))[1] if scored else None
+        scored = [(score, age, path) for age, path in enumerate(whole) if (score := self._score(path)) is not None]
+        return max(scored)[2] if scored else None
 
     def _score(self, path: Path) -> float | None:
         """The result of a checkpoint, larger is better; None where it has none or it is no number."""

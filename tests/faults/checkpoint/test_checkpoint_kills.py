@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -68,14 +69,13 @@ def test_reading_while_another_process_replaces(writer: Any, tmp_path: Path) -> 
 
 def test_kill_at_every_step_of_keeping(writer: Any, tmp_path: Path) -> None:
     """The keeper saves number 5 and deletes numbers 1 and 3; number 2 is the best, 4 the second last."""
-    scores = {1: 1.0, 2: 9.0, 3: 2.0, 4: 3.0, 5: 4.0}
+    before = tmp_path / "before"
+    for number, score in enumerate((1.0, 9.0, 2.0, 3.0), start=1):
+        CheckpointKeeper(before).save(number, {"learner": {}}, {"generation": number}, {"score": score})
     for step in itertools.count(1):
         directory = tmp_path / str(step)
-        everything = CheckpointKeeper(directory)
-        for number in (1, 2, 3, 4):
-            parts = {"learner": {"generation": number}}
-            everything.save(number, parts, {"generation": number}, {"score": scores[number]})
-        answer = writer.run("keep", directory, generation=5, score=scores[5], kill_at=step)
+        shutil.copytree(before, directory)
+        answer = writer.run("keep", directory, generation=5, score=4.0, kill_at=step)
         keeper = CheckpointKeeper(directory, keep_last=2, keep_best_by="score")
         whole = [path.name[-1] for path in keeper.checkpoints()]
         assert {"2", "4"} <= set(whole), "one that must be kept is gone"

@@ -1,0 +1,50 @@
+"""Saving in the background saves what was handed in, whatever happens to the arrays afterwards."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from unison.checkpoint import BackgroundWriter, read_checkpoint
+from unison.errors import CheckpointError
+
+
+def test_later_changes_are_not_saved(tmp_path: Path) -> None:
+    array, tensor, listed = np.zeros(100_000), torch.zeros(100_000), [1]
+    with BackgroundWriter() as writer:
+        writer.write(tmp_path / "c", {"m": {"a": array, "t": tensor, "view": tensor[5:9], "l": listed}}, {"n": listed})
+        array += 1
+        tensor += 1
+        listed.append(2)
+    read = read_checkpoint(tmp_path / "c")
+    assert read.parts["m"]["a"].sum() == read.parts["m"]["t"].sum() == read.parts["m"]["view"].sum() == 0
+    assert read.parts["m"]["l"] == read.metadata["n"] == [1]
+
+
+def test_one_after_another(tmp_path: Path) -> None:
+    with BackgroundWriter(fsync=False) as writer:
+        for number in range(5):
+            writer.write(tmp_path / "c", {"m": {"a": np.full(10, number)}}, {"number": number})
+        writer.wait()
+        assert read_checkpoint(tmp_path / "c").metadata == {"number": 4}
+        writer.wait()
+    assert all(thread.name != "unison-checkpoint" for thread in threading.enumerate())
+
+
+def test_errors_reach_the_caller_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    writer = BackgroundWriter()
+    writer.write(tmp_path / "file", {}, {})
+    with pytest.raises(CheckpointError, match="not overwritten"):
+        writer.wait()
+    writer.wait()
+    writer.write(tmp_path / "file", {}, {})
+    with pytest.raises(CheckpointError, match="not overwritten"):
+        writer.write(tmp_path / "c", {}, {})
+    with pytest.raises(CheckpointError, match="cannot be saved"):
+        writer.write(tmp_path / "c", {"m": object()}, {})
+    assert not (tmp_path / "c").exists()
+    with pytest.raises(CheckpointError, match="not overwritten"), BackgroundWriter() as writer:
+        writer.write(tmp_path / "file", {}, {})
