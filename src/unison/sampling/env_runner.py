@@ -23,6 +23,8 @@ from unison.sampling.running import Finished, Recorder, ReturnCounter, RunningEp
 from unison.sampling.seeding import Seeds
 from unison.types import DEFAULT_MODULE_ID, ModuleID
 
+_SPARE_STEPS: Final = 8
+"""Steps that crashes may waste before a sample needs a second storage, which cuts the episodes."""
 _EPISODE_BLOCK: Final = 256
 """Steps for which storage is made at once where the number of steps is not known before."""
 
@@ -81,7 +83,8 @@ class EnvRunner(Runner):
     def _make_modules(self, module: RLModule | MultiAgentRLModule | None) -> MultiAgentRLModule:
         if module is None:
             spaces = dict.fromkeys(self.config.policies, (self.observation_space, self.action_space))
-            made: MultiAgentRLModule = make_module_spec(self.config, spaces=spaces).build()
+            with torch.random.fork_rng(devices=()):
+                made: MultiAgentRLModule = make_module_spec(self.config, spaces=spaces).build()
         elif isinstance(module, MultiAgentRLModule):
             made = copy.deepcopy(module)
         else:
@@ -144,6 +147,7 @@ class EnvRunner(Runner):
         missing = num_timesteps - len(episodes)
         while missing > 0:
             most_steps = -(-missing // self.num_envs) * (2 if self._environments.resets_take_a_step else 1)
+            most_steps += _SPARE_STEPS
             rollout = Rollout(self._environments.observations, most_steps, self._running, num_rows=missing)
             self._run(rollout, explore, random_actions)
             rollout.cut()

@@ -13,6 +13,10 @@ from unison.types import Tree
 _logger = logging.getLogger(__name__)
 
 
+class WorkerError(Exception):
+    """What an environment raised in another process: the traceback from there, as text."""
+
+
 class Ending(NamedTuple):
     """The end of an episode in one environment."""
 
@@ -88,7 +92,10 @@ class Environments(ABC):
         Raises:
             EnvironmentFailure: no restart is allowed, or none any more; the crash is its cause.
         """
-        what = f"{which} of '{self.name}' failed: {type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}"
+        if isinstance(error, WorkerError):
+            reason = str(error).strip().splitlines()[-1]
+        what = f"{which} of '{self.name}' failed: {reason}"
         if self._max_restarts == 0:
             raise EnvironmentFailure(
                 f"{what}. Mend it, or go on with new environments: fault_tolerance(restart_failed_environments=True)."

@@ -8,7 +8,7 @@ from typing import Any, Final
 import gymnasium as gym
 import numpy as np
 
-from unison.types import Tree
+from unison.types import Tree, tree_map
 
 FAILED_STEP: Final = "unison_failed_step"
 """The key under which a reset's info carries the traceback of a step that failed before it."""
@@ -44,6 +44,9 @@ class GuardedEnv(gym.Wrapper[Any, Any, Any, Any]):
         except Exception as error:
             self.failure = error
             return self._last_observation, 0.0, False, True, {}
+        if terminated or truncated:
+            # The reset that follows may write its observation into the same array.
+            observation = tree_map(np.array, observation)
         self._last_observation = observation
         return observation, reward, terminated, truncated, {}
 

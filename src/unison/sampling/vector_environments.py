@@ -10,16 +10,12 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
 from unison.errors import ConfigError, EnvironmentFailure
-from unison.sampling.environments import Ending, Environments, Outcome
+from unison.sampling.environments import Ending, Environments, Outcome, WorkerError
 from unison.sampling.guarded_env import FAILED_RESET, FAILED_STEP
 from unison.types import Tree, tree_map
 
 Vector = VectorEnv[Any, Any, Any]
 _DEATH_NOTICE_S: Final = 1.0
-
-
-class WorkerError(Exception):
-    """What an environment raised in another process: the traceback from there, as text."""
 
 
 @final

@@ -1,0 +1,88 @@
+"""Modules with state: carried from step to step, fresh at each episode's start, stored before each step."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+
+from unison.data import Columns
+from unison.modules import RLModule
+from unison.types import Tree, tree_leaves
+
+
+class Counter(RLModule):
+    """Its state counts the steps of the episode and adds up the actions; it plays (count + sum) modulo 3."""
+
+    def get_initial_state(self) -> dict[str, Tree]:
+        return {"count": torch.zeros(1), "sums": (torch.full((2,), 5.0),)}
+
+    def forward_inference(self, batch: Mapping[str, Tree]) -> dict[str, Tree]:
+        observations, state = batch[Columns.OBS], batch[Columns.STATE_IN]
+        assert observations.shape[1:] == (1, 4)
+        action = (state["count"][:, 0] + state["sums"][0][:, 0]).long() % 3
+        # In place, and handing out what came in: the runner must not be misled by either.
+        state["count"] += 1
+        sums = state["sums"][0] + action[:, None]
+        logits = torch.full((len(observations), 1, 3), -50.0).scatter(-1, action[:, None, None], 50.0)
+        return {Columns.ACTION_DIST_INPUTS: logits, Columns.STATE_OUT: {"count": state["count"], "sums": (sums,)}}
+
+
+@pytest.mark.parametrize("mode", ["sync", "NextStep", "crash"])
+def test_state_follows_the_episodes(mode: str, make_runner: Any, counting_env: Any, counting_vector: Any) -> None:
+    module = Counter(observation_space=counting_env({}).observation_space, action_space=counting_env({}).action_space)
+    restarts = {"restart_failed_environments": True, "max_environment_restarts": 100}
+    if mode == "NextStep":
+        runner = make_runner(counting_vector, {"mode": mode}, module=module)
+    else:
+        settings = {"crash_at_step": 6} if mode == "crash" else {}
+        runner = make_runner(counting_env, settings, module=module, **restarts)
+    episodes = [*runner.sample(num_timesteps=40), *runner.sample(num_timesteps=41)]
+    last: dict[str, tuple[float, float]] = {}
+    for episode in episodes:
+        state = episode.get_extra_model_outputs(Columns.STATE_IN)
+        count, total = last.get(episode.id_, (0.0, 5.0))
+        assert count == episode.t_started
+        for step, action in enumerate(episode.get_actions()):
+            assert state["count"][step].tolist() == [count]
+            assert state["sums"][0][step].tolist() == [total, total]
+            assert action == (count + total) % 3
+            count, total = count + 1, total + action
+        last[episode.id_] = (count, total)
+
+
+def test_the_default_recurrent_module(make_runner: Any) -> None:
+    runner = make_runner("CartPole-v1", model_config={"lstm_size": 8}, envs=2)
+    for episode in runner.sample(num_timesteps=60):
+        state = episode.get_extra_model_outputs(Columns.STATE_IN)
+        for leaf in tree_leaves(state):
+            assert leaf.shape == (len(episode), 8)
+            if episode.t_started == 0:
+                assert (leaf[0] == 0).all()
+                assert (leaf[1:] != 0).any()
+
+
+class Scripted(RLModule):
+    """Always presses 2, without a distribution."""
+
+    def forward_inference(self, batch: Mapping[str, Tree]) -> dict[str, Tree]:
+        return {Columns.ACTIONS: torch.full((len(batch[Columns.OBS]),), 2)}
+
+
+def test_scripted_modules_need_no_distribution(make_runner: Any, counting_env: Any) -> None:
+    space = counting_env({})
+    module = Scripted(observation_space=space.observation_space, action_space=space.action_space)
+    for episode in make_runner(counting_env, module=module).sample(num_timesteps=30):
+        assert (episode.get_actions() == 2).all()
+        assert not episode.get_extra_model_outputs()
+
+
+def test_a_module_that_says_nothing_raises(make_runner: Any, counting_env: Any) -> None:
+    from unison.errors import ModuleError
+
+    class Mute(RLModule):
+        def forward_inference(self, batch: Mapping[str, Tree]) -> dict[str, Tree]:
+            return {"vf_preds": torch.zeros(3)}
+
+    with pytest.raises(ModuleError, match=r"Mute returned \['vf_preds'\]"):
+        make_runner(counting_env, module=Mute()).sample(num_timesteps=3)
