@@ -102,7 +102,7 @@ def test_squashed_gaussian_equals_the_reference(lead: tuple[int, ...], shape: tu
     assert torch.equal(ours.mode(), inputs[..., :4].tanh().reshape(*lead, *shape))
 
 
-@pytest.mark.parametrize("action", [0.0, 0.9, -0.99, 0.999999, -0.99999988, 0.99999994])
+@pytest.mark.parametrize("action", [0.0, 0.9, -0.99, 0.9998, -0.9997, 0.99983, 0.999999, -0.99999988, 0.99999994])
 def test_squashed_log_prob_is_accurate_up_to_the_bounds_in_float32(action: float) -> None:
     inputs = torch.tensor([[0.3, -0.2]])
     single = torch.tensor([[action]])
