@@ -157,6 +157,9 @@ class TorchLearner(TorchOptimization):
         for module_id, columns in batch.items():
             self.metrics.log_value((module_id, "total_loss"), loss_per_module[module_id])
             self.metrics.log_value((module_id, NUM_MODULE_STEPS_TRAINED), valid_rows(columns), reduce="sum")
+        for module_id in self.step.modules:
+            if module_id not in batch:  # Another rank or minibatch has its rows; its metrics here weigh nothing.
+                self.metrics.log_value((module_id, NUM_MODULE_STEPS_TRAINED), 0.0, reduce="sum")
         slots = self.optimizers.active(self.step.modules)
         gradients = self.compute_gradients(loss_per_module)
         if not self.step.closes_step:

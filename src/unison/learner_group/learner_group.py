@@ -262,6 +262,7 @@ class LearnerGroup:
             raise LearnerGroupError("This LearnerGroup was shut down; build a new one.")
 
     def _ask_one(self, method: str, **arguments: Any) -> Any:
+        self._check_is_running()
         alive = next((r for r in range(len(self)) if r not in self._transport.lost), None)
         if alive is None:
             raise LearnerGroupError("No Learner of this group is alive; build a new one and load a checkpoint.")

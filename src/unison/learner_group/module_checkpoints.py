@@ -6,6 +6,7 @@ from typing import Any
 
 from unison.checkpoint import read_checkpoint, read_manifest
 from unison.errors import CheckpointError, ModuleError
+from unison.modules.module_checkpoint import load_module_state
 from unison.types import ModuleID
 
 _PREFIX = "modules/"
@@ -41,14 +42,19 @@ def read_module_states(
             )
         parts = read_checkpoint(many, list(wanted.values())).parts
         states = {module_id: parts[part] for module_id, part in wanted.items()}
-    for module_id, path in single.items():
-        held = _modules_in(path)
-        if len(held) != 1:
-            raise CheckpointError(f"{path} holds {len(held)} modules, {sorted(held)}; give the checkpoint of one.")
-        part = next(iter(held.values()))
-        states[module_id] = read_checkpoint(path, [part]).parts[part]
-    return states
+    return states | {module_id: _only_module(path) for module_id, path in single.items()}
 
 
 def _modules_in(path: str | Path) -> dict[ModuleID, str]:
     return {part.removeprefix(_PREFIX): part for part in read_manifest(path).parts if part.startswith(_PREFIX)}
+
+
+def _only_module(path: str | Path) -> dict[str, Any]:
+    """The weights in a checkpoint of a single module, or of many of which there is one."""
+    parts = _modules_in(path)
+    if not parts:
+        return load_module_state(path)
+    if len(parts) > 1:
+        raise CheckpointError(f"{path} holds {len(parts)} modules, {sorted(parts)}; give the checkpoint of one.")
+    part = next(iter(parts.values()))
+    return read_checkpoint(path, [part]).parts[part]
