@@ -40,7 +40,7 @@ class WorkerError(LearnerGroupError):
     def __init__(
         self, method: str, num_workers: int, failures: Iterable[Failure], results: Mapping[int, Any] | None = None
     ) -> None:
-        self.failures = {failure.rank: failure for failure in failures}
+        self.failures = {failure.rank: failure for failure in sorted(failures, key=lambda failure: failure.rank)}
         self.results = dict(results or {})
         self.cause = min(self.failures.values(), key=lambda failure: _WORST_FIRST.index(failure.kind))
         super().__init__(_describe(method, num_workers, self.cause, self.failures))

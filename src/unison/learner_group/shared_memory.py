@@ -50,7 +50,7 @@ class Segment:
         while view:
             count = os.preadv(self.descriptor, [view], size - len(view))
             if count == 0:
-                raise LearnerGroupError(f"A shared segment ends {len(view)} bytes before the {size} that it should hold.")
+                raise LearnerGroupError(f"A shared segment lacks {len(view)} of the {size} bytes that it should hold.")
             view = view[count:]
         return data
 

@@ -57,7 +57,7 @@ class Transport(ABC):
         """Start the workers and make their objects; a running transport replaces the workers that it has."""
 
     @abstractmethod
-    def call(self, method: str, *args: Any, ranks: Iterable[int] | None = None, **kwargs: Any) -> Call:  # noqa: ANN401
+    def call(self, method: str, *args: Any, ranks: Iterable[int] | None = None, **kwargs: Any) -> Call:
         """Begin `object.method(*args, **kwargs)` on all workers, or on `ranks`, and return at once."""
 
     @abstractmethod

@@ -10,6 +10,7 @@ from unison.learner_group.collectives.collective import (
 )
 from unison.learner_group.collectives.shared_memory import SharedMemoryCollective, SharedMemoryMeeting
 from unison.learner_group.collectives.single import SingleCollective
+from unison.learner_group.collectives.torch_distributed import StoreMeeting, TorchDistributedCollective
 
 __all__ = [
     "Collective",
@@ -21,4 +22,6 @@ __all__ = [
     "SharedMemoryCollective",
     "SharedMemoryMeeting",
     "SingleCollective",
+    "StoreMeeting",
+    "TorchDistributedCollective",
 ]

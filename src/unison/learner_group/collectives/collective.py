@@ -46,7 +46,7 @@ class Collective(ABC):
 
     @abstractmethod
     def all_reduce_(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Replace a contiguous tensor by its sum over all ranks, added in rank order; returns it."""
+        """Replace a contiguous tensor by its sum over all ranks, added in one and the same order; returns it."""
 
     @abstractmethod
     def broadcast_(self, tensor: torch.Tensor, source: int = 0) -> torch.Tensor:

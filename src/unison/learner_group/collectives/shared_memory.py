@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 
 import torch
 
@@ -136,7 +137,7 @@ class SharedMemoryCollective(Collective):
     def _reduce_sliced(self, flat: torch.Tensor, parts: list[torch.Tensor]) -> None:
         """Add up the own slice, put it into the own buffer (where nobody else reads it before), collect the others."""
         bounds = [flat.numel() * rank // self.world_size for rank in range(self.world_size + 1)]
-        slices = [slice(start, stop) for start, stop in zip(bounds, bounds[1:], strict=False)]
+        slices = [slice(start, stop) for start, stop in pairwise(bounds)]
         mine = slices[self.rank]
         _add_up([part[mine] for part in parts], flat[mine])
         parts[self.rank][mine].copy_(flat[mine])

@@ -3,11 +3,12 @@
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
+from unison.learner_group.collectives import CollectiveTimeout
 from unison.learner_group.failures import Failure
-from unison.learner_group.processes.codec import Payload
-from unison.learner_group.processes.wire import INLINE, INLINE_BYTES, Channel, Header
+from unison.learner_group.processes.wire import Channel, Header
 from unison.learner_group.shared_memory import Segment
 from unison.learner_group.transport import Call
 
@@ -43,11 +44,22 @@ class ProcessCall(Call):
         self.results: dict[int, Any] = {}
         self.failures: dict[int, Failure] = {}
         self.request_is_retained = False
+        self.was_overdue = False
 
     @property
     def is_done(self) -> bool:
         """Whether every rank has answered or is gone."""
         return len(self.results) + len(self.failures) == len(self.ranks)
+
+    def failures_with_cause(self) -> list[Failure]:
+        """Its failures; where ranks gave up for no other reason than being late, that is the cause."""
+        failures = list(self.failures.values())
+        late = [failure for failure in failures if isinstance(failure.exception, CollectiveTimeout)]
+        if all(failure.kind == "aborted" for failure in failures) and (late or self.was_overdue):
+            first = (late or failures)[0]
+            reason = f"{first.reason} Nobody hung: allow more time, or look for ranks that wait for each other."
+            failures[failures.index(first)] = replace(first, kind="raised", reason=reason)
+        return failures
 
 
 class WorkerProcess:
@@ -74,15 +86,3 @@ class WorkerProcess:
             self.last_words.clear()
         self.busy_since, self.was_warned = time.monotonic(), False
         return self.queue.popleft()
-
-
-def request(kind: int, call: ProcessCall, payload: Payload, value: int, *, inline: bool) -> tuple[Header, bytes]:
-    """The packet of a call; a payload too large for it is written into the call's slot."""
-    inline = inline and payload.size <= INLINE_BYTES
-    header = Header(
-        kind, INLINE if inline else 0, call.slot.index, len(payload.skeleton), call.number, value, payload.size
-    )
-    if inline:
-        return header, payload.join()
-    payload.write(call.slot.request)
-    return header, b""

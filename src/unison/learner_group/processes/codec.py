@@ -4,12 +4,15 @@ Arrays are numpy arrays and CPU tensors, wherever they sit in the object. Decodi
 views of the payload's memory. Functions and classes of `__main__` (a script, a notebook) travel by value.
 """
 
+# Because cloudpickle has no stubs:
+# pyright: reportUnknownMemberType=false
+
 import io
 import pickle
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import cloudpickle
+import cloudpickle  # pyright: ignore[reportMissingTypeStubs]
 import numpy as np
 import torch
 
@@ -58,9 +61,14 @@ def encode(value: object) -> Payload:
     return Payload(skeleton, encoder.blocks, size)
 
 
-def decode(memory: memoryview, skeleton: int) -> Any:  # noqa: ANN401
+def decode(memory: memoryview, skeleton: int) -> Any:
     """Put an object together; its arrays are views of `memory`, writable if that is."""
     return _Decoder(memory, skeleton).load()
+
+
+def to_pickle(value: object) -> bytes:
+    """A plain pickle, arrays and all; functions and classes of `__main__` by value."""
+    return bytes(cloudpickle.dumps(value))
 
 
 class _Encoder(cloudpickle.Pickler):
@@ -69,13 +77,14 @@ class _Encoder(cloudpickle.Pickler):
         self.blocks: list[tuple[int, memoryview]] = []
         self.end = 0
 
-    def reducer_override(self, obj: Any) -> Any:  # noqa: ANN401
+    def reducer_override(self, obj: Any) -> Any:
         if type(obj) is np.ndarray and not obj.dtype.hasobject:
             return _array, (self._add(obj), obj.shape, _dtype_name(obj.dtype))
         if type(obj) is torch.Tensor and obj.layout is torch.strided and not obj.is_quantized and not obj.is_meta:
             flat = obj.detach().resolve_conj().resolve_neg().cpu().contiguous().view(-1)
-            return _tensor, (self._add(flat.view(torch.uint8).numpy()), tuple(obj.shape), obj.dtype, obj.requires_grad)
-        return super().reducer_override(obj)
+            offset = self._add(flat.view(torch.uint8).numpy())
+            return _tensor, (offset, tuple(obj.shape), obj.dtype, obj.requires_grad)
+        return super().reducer_override(obj)  # pyright: ignore[reportUnknownVariableType]
 
     def _add(self, array: np.ndarray[Any, Any]) -> int:
         offset = _aligned(self.end)
@@ -94,7 +103,7 @@ class _Decoder(pickle.Unpickler):
         super().__init__(io.BytesIO(memory[:skeleton]))
         self._memory, self._base = memory, _aligned(skeleton)
 
-    def find_class(self, module_name: str, global_name: str, /) -> Any:  # noqa: ANN401
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
         if module_name == __name__:
             return getattr(self, global_name)
         return super().find_class(module_name, global_name)
@@ -104,9 +113,7 @@ class _Decoder(pickle.Unpickler):
             return np.empty(shape, dtype)
         return np.ndarray(shape, dtype, self._memory, self._base + offset)
 
-    def _tensor(
-        self, offset: int, shape: tuple[int, ...], dtype: torch.dtype, requires_grad: bool
-    ) -> torch.Tensor:
+    def _tensor(self, offset: int, shape: tuple[int, ...], dtype: torch.dtype, requires_grad: bool) -> torch.Tensor:
         if 0 in shape:
             return torch.empty(shape, dtype=dtype, requires_grad=requires_grad)
         count = dtype.itemsize

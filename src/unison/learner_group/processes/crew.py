@@ -11,13 +11,14 @@ from typing import Any
 from unison.errors import LearnerGroupError
 from unison.learner_group.collectives import Meeting
 from unison.learner_group.failures import Failure, FailureKind, WorkerError
-from unison.learner_group.processes.calls import ProcessCall, Slot, WorkerProcess, request
+from unison.learner_group.processes.calls import ProcessCall, Slot, WorkerProcess
 from unison.learner_group.processes.codec import Payload, decode, encode
 from unison.learner_group.processes.family import Family
-from unison.learner_group.processes.wire import INLINE, RETAINED, Kind, Packet, PeerGone
+from unison.learner_group.processes.wire import INLINE, INLINE_BYTES, RETAINED, Header, Kind, Packet, PeerGone
 from unison.learner_group.processes.worker import Complaint, Setup
 
 _LOOK_S = 0.1  # between looks for overdue workers
+_LARGEST_KEPT = 16 << 20  # a larger result is rare: its memory goes back to the system
 _STOPPED = "the transport was stopped"
 
 
@@ -56,7 +57,7 @@ class Crew:
         self._renew_epoch()
         payload = _encoded(self._setup, "The factory of the workers' objects")
         call = self._new_call("start", ranks)
-        header, body = request(Kind.SETUP, call, payload, 0, inline=True)
+        header, body = self._request(Kind.SETUP, call, payload, 0, inline=True)
         for slot in self._slots:
             slot.known_to.difference_update(ranks)
         for rank in ranks:
@@ -71,9 +72,11 @@ class Crew:
             if not failure.is_lost:
                 self._lose(self.workers[rank], "died", f"its object could not be made: {failure.reason}", kill=True)
         if call.failures:
-            raise WorkerError("start", len(self.workers), call.failures.values(), call.results)
+            raise WorkerError("start", len(self.workers), call.failures_with_cause(), call.results)
 
-    def begin(self, method: str, arguments: tuple[Any, ...], keywords: dict[str, Any], ranks: Iterable[int]) -> ProcessCall:
+    def begin(
+        self, method: str, arguments: tuple[Any, ...], keywords: dict[str, Any], ranks: Iterable[int]
+    ) -> ProcessCall:
         """Send a call to `ranks`; raises WorkerError, and sends nothing, if one of them is lost."""
         self._take_in(0.0, self._deadlines.call)
         ranks = tuple(ranks)
@@ -84,7 +87,7 @@ class Crew:
         payload = _encoded((method, arguments, keywords), f"The arguments of '{method}'")
         call = self._new_call(method, ranks)
         is_idle = not any(self.workers[rank].queue for rank in ranks)
-        header, body = request(Kind.CALL, call, payload, self._epoch, inline=is_idle)
+        header, body = self._request(Kind.CALL, call, payload, self._epoch, inline=is_idle)
         for rank in ranks:
             self._ask(self.workers[rank], call, header, body)
         return call
@@ -102,7 +105,7 @@ class Crew:
         """What a call that is over returned, by rank; raises WorkerError once no worker is busy any more."""
         if call.failures:
             self._settle(self._deadlines.call)
-            raise WorkerError(call.method, len(self.workers), call.failures.values(), call.results)
+            raise WorkerError(call.method, len(self.workers), call.failures_with_cause(), call.results)
         return [call.results[rank] for rank in call.ranks]
 
     def dismiss(self) -> None:
@@ -137,7 +140,25 @@ class Crew:
         self._num_calls += 1
         return ProcessCall(method, ranks, self._num_calls, self._free.pop())
 
-    def _ask(self, worker: WorkerProcess, call: ProcessCall, header: Any, body: bytes, files: Iterable[int] = ()) -> None:
+    def _request(
+        self, kind: Kind, call: ProcessCall, payload: Payload, value: int, *, inline: bool
+    ) -> tuple[Header, bytes]:
+        """The packet of a call. Packets to busy workers stay small: so many fit into a channel that nobody waits."""
+        inline = inline and payload.size <= INLINE_BYTES
+        flags = INLINE if inline else 0
+        header = Header(kind, flags, call.slot.index, len(payload.skeleton), call.number, value, payload.size)
+        if inline:
+            return header, payload.join()
+        try:
+            payload.write(call.slot.request)
+        except BaseException:
+            self._free.append(call.slot)
+            raise
+        return header, b""
+
+    def _ask(
+        self, worker: WorkerProcess, call: ProcessCall, header: Header, body: bytes, files: Iterable[int] = ()
+    ) -> None:
         try:
             worker.ask(call, header, body, tuple(files))
         except PeerGone:
@@ -167,10 +188,13 @@ class Crew:
                 memory = bytearray(packet.body)
             else:
                 memory = call.slot.results[worker.rank].read(header.size)
+                if header.size > _LARGEST_KEPT:
+                    call.slot.results[worker.rank].clear()
             value = decode(memoryview(memory), header.skeleton)
             failure = _failure(worker.rank, value) if header.kind == Kind.FAILED else None
         except Exception as error:
-            value, failure = None, Failure(worker.rank, "raised", f"its result can't be read here: {error!r}", "", error)
+            reason = f"its result can't be read here: {error!r}"
+            value, failure = None, Failure(worker.rank, "raised", reason, exception=error)
         call.request_is_retained |= bool(header.flags & RETAINED)
         self._close_call(worker, failure, value)
 
@@ -189,7 +213,7 @@ class Crew:
     def _remind(self, worker: WorkerProcess, overdue_s: float) -> None:
         """Overdue: it may only wait for another rank, so first abort; whoever stays silent after that has hung."""
         if not worker.was_warned:
-            worker.was_warned = True
+            worker.was_warned = worker.queue[0].was_overdue = True
             self._abort()
             self.family.dump(worker.pid)
         elif overdue_s > self._deadlines.grace:

@@ -77,7 +77,7 @@ class ProcessTransport(Transport):
             self.stop()
             raise
 
-    def call(self, method: str, *args: Any, ranks: Iterable[int] | None = None, **kwargs: Any) -> Call:  # noqa: ANN401
+    def call(self, method: str, *args: Any, ranks: Iterable[int] | None = None, **kwargs: Any) -> Call:
         """Begin `object.method(*args, **kwargs)` on all workers, or on `ranks`, and return at once."""
         crew = self._running()
         return crew.begin(method, args, kwargs, crew.workers if ranks is None else ranks)

@@ -10,12 +10,11 @@ import sys
 import traceback
 from typing import Any, NamedTuple
 
-import cloudpickle
 import numpy as np
 import torch
 
 from unison.learner_group.collectives import Collective, CollectiveAborted, Joiner
-from unison.learner_group.processes.codec import Payload, decode, encode
+from unison.learner_group.processes.codec import Payload, decode, encode, to_pickle
 from unison.learner_group.processes.wire import INLINE, INLINE_BYTES, RETAINED, Channel, Header, Kind, Packet, PeerGone
 from unison.learner_group.shared_memory import Segment
 from unison.learner_group.transport import Factory, WorkerContext
@@ -46,7 +45,7 @@ def main(descriptor: int) -> None:
     """Serve the driver at the other end of the socket until it closes it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     random.seed()
-    np.random.seed()  # noqa: NPY002 (a fork repeats numpy's global state; torch's default seed is the same everywhere)
+    np.random.seed()  # a fork repeats numpy's global state
     channel = Channel(socket.socket(fileno=descriptor))
     try:
         Worker(channel).serve()
@@ -89,9 +88,8 @@ class Worker:
                     flags = RETAINED
         except OSError as error:
             answer, body = _failed(error)
-        self._channel.send(
-            answer._replace(flags=answer.flags | flags, slot=header.slot, number=header.number), body, timeout=_FOREVER_S
-        )
+        answer = answer._replace(flags=answer.flags | flags, slot=header.slot, number=header.number)
+        self._channel.send(answer, body, timeout=_FOREVER_S)
 
     def _perform(self, packet: Packet, memory: memoryview) -> tuple[Header, bytes]:
         """Do what the packet asks; nothing of the request is referred to afterwards, unless the object keeps it."""
@@ -134,9 +132,9 @@ def _failed(error: BaseException) -> tuple[Header, bytes]:
     while link is not None and not isinstance(link, CollectiveAborted):
         link = link.__cause__ or link.__context__
     text = "".join(traceback.format_exception(error))
-    reason = "".join(traceback.format_exception_only(error)).strip()
+    reason = f"{type(error).__name__}: {error}"
     try:
-        pickled = cloudpickle.dumps(error.with_traceback(None))
+        pickled = to_pickle(error.with_traceback(None))
         pickle.loads(pickled)
     except Exception:
         pickled = b""
