@@ -11,7 +11,7 @@ from unison.algorithms.checkpoints import read_config, read_state, write_state
 from unison.config import AlgorithmConfig
 from unison.errors import NotBuiltError
 from unison.learner_group import LearnerGroup
-from unison.sampling import EnvRunner, Runner
+from unison.sampling import EnvRunner, Runner, make_runner
 from unison.types import ModuleID, Tree
 
 NUM_ENV_STEPS_SAMPLED_LIFETIME = "num_env_steps_sampled_lifetime"
@@ -34,8 +34,8 @@ class Algorithm(ABC):
         self.timers: dict[str, float] = {}
         """Seconds of this iteration, by phase."""
         self.learner_group: LearnerGroup = self.config.build_learner_group()
-        self.env_runner: Runner = EnvRunner(self.config)
-        self._evaluator: Runner | None = None
+        self.env_runner: Runner = make_runner(self.config)
+        self._evaluator: EnvRunner | None = None
         self._stopped = False
         self.sync_weights()
 
@@ -78,11 +78,7 @@ class Algorithm(ABC):
         Returns:
             episode_return_mean, _min and _max, episode_len_mean, num_episodes, num_env_steps_sampled.
         """
-        self._check_is_running()
-        if self._evaluator is None:
-            self._evaluator = EnvRunner(self.config, evaluation=True)
-        self._evaluator.set_weights(self.learner_group.get_weights(inference_only=True))
-        return self._evaluator.evaluate(num_episodes)
+        return self._get_evaluator().evaluate(num_episodes)
 
     def compute_actions(self, observations: Tree, *, state: Tree = None, explore: bool = False) -> Any:
         """The actions, as the environment takes them, for one observation or a batch of them.
@@ -95,9 +91,7 @@ class Algorithm(ABC):
         Returns:
             The action or actions; for a stateful module, a pair of them and the next state.
         """
-        self._check_is_running()
-        assert isinstance(self.env_runner, EnvRunner)
-        return Actor(self.env_runner).act(observations, state, explore=explore)
+        return Actor(self._get_evaluator()).act(observations, state, explore=explore)
 
     def save_state(self, path: str | Path, *, results: Mapping[str, Any] | None = None) -> None:
         """Write everything that training goes on from to a checkpoint directory.
@@ -177,6 +171,17 @@ class Algorithm(ABC):
         """The states of the env runner and the evaluator."""
         evaluator = None if self._evaluator is None else self._evaluator.get_state()
         return {"env_runner": self.env_runner.get_state(), "evaluator": evaluator}
+
+    def _get_evaluator(self) -> EnvRunner:
+        """The runner for evaluation, in this process, with the Learners' weights."""
+        self._check_is_running()
+        if self._evaluator is None:
+            self._evaluator = EnvRunner(self.config, evaluation=True)
+        version = self.learner_group.weights_version
+        if self._evaluator.weights_version != version:
+            weights = self.learner_group.get_weights(inference_only=True)
+            self._evaluator.set_weights(weights, version=version)
+        return self._evaluator
 
     def _check_is_running(self) -> None:
         if self._stopped:

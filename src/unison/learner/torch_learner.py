@@ -248,14 +248,17 @@ class TorchLearner(TorchOptimization):
         """See Learner.add_module."""
         if module_id in self.module:
             raise ModuleError(f"Module '{module_id}' exists already; remove it first, or choose another id.")
-        config = self.config.copy()
-        config.training(**dict(config_overrides or {}))
+        config = self.config.copy().training(**dict(config_overrides or {})).freeze()
         module: RLModule = module_spec.build().to(self._device)
-        self._module_configs[module_id] = config.freeze()
+        self._module_configs[module_id] = config
         self.module.add_module(module_id, module)
-        if self._is_module_compatible_with_learner(module):
-            self.configure_optimizers_for_module(module_id, config)
-        self._make_coefficients(module_id)
+        try:
+            if self._is_module_compatible_with_learner(module):
+                self.configure_optimizers_for_module(module_id, config)
+            self._make_coefficients(module_id)
+        except BaseException:
+            self.remove_module(module_id)
+            raise
         if new_should_module_be_updated is not None:
             self._should_update = new_should_module_be_updated
 

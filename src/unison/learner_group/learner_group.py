@@ -8,13 +8,11 @@ from typing import Any, Self
 
 from unison.checkpoint import read_checkpoint, write_checkpoint
 from unison.config import AlgorithmConfig
-from unison.errors import LearnerGroupError
+from unison.errors import LearnerGroupError, ModuleError
 from unison.learner.learner import ModuleSpec, ShouldUpdate
 from unison.learner.state import from_parts, to_parts
-from unison.learner_group.failures import WorkerError
 from unison.learner_group.inline import InlineTransport
 from unison.learner_group.module_checkpoints import read_module_states
-from unison.learner_group.recovery import original
 from unison.learner_group.results import Results
 from unison.learner_group.transport import Transport
 from unison.learner_group.transports import make_transport
@@ -191,7 +189,9 @@ class LearnerGroup:
             "config_overrides": config_overrides,
             "new_should_module_be_updated": new_should_module_be_updated,
         }
-        self._ask_all("add_module", **arguments)
+        if module_id in self._module_ids():
+            raise ModuleError(f"Module '{module_id}' exists already; remove it first, or choose another id.")
+        self._gather("ensure_module", arguments)
         self._factory.added[module_id] = arguments
         if len(self) > 1:
             self._ask_all("set_module_state", state=self._ask_one("get_module_state", module_ids=[module_id]))
@@ -199,7 +199,10 @@ class LearnerGroup:
 
     def remove_module(self, module_id: ModuleID) -> None:
         """Remove a module from all Learners; an unknown one raises `ModuleError`."""
-        self._ask_all("remove_module", module_id=module_id)
+        known = self._module_ids()
+        if module_id not in known:
+            raise ModuleError(f"There is no module '{module_id}'. Known: {known}.")
+        self._gather("drop_module", module_id)
         if self._factory.added.pop(module_id, None) is None:
             self._factory.removed.add(module_id)
         self._outside_changes += 1
@@ -263,20 +266,24 @@ class LearnerGroup:
 
     def _ask_one(self, method: str, **arguments: Any) -> Any:
         self._check_is_running()
-        alive = next((r for r in range(len(self)) if r not in self._transport.lost), None)
-        if alive is None:
-            raise LearnerGroupError("No Learner of this group is alive; build a new one and load a checkpoint.")
-        return self._gather("call", method, arguments, ranks=(alive,))[0]
+        return self._gather("call", method, arguments, ranks=(0,))[0]
+
+    def _module_ids(self) -> list[ModuleID]:
+        return self._gather("get_module_ids", ranks=(0,))[0]
 
     def _ask_all(self, method: str, **arguments: Any) -> None:
         self._gather("call", method, arguments)
 
     def _gather(self, method: str, *args: Any, ranks: Collection[int] | None = None) -> list[Any]:
-        """A call to some or all Learners, after all updates in flight; results stay for `get_results()`."""
+        """A call to some or all Learners, after all updates in flight; results stay for `get_results()`.
+
+        Where a rank is lost meanwhile, the call is made again: whatever is called may be called twice.
+        """
         self._check_is_running()
         self._updates.finish_all()
-        try:
+
+        def attempt() -> list[Any]:
             call = self._transport.call(method, *args, ranks=ranks)
             return self._transport.gather(call, timeout=self.config.learner_timeout_s)
-        except WorkerError as error:
-            raise original(error) from error
+
+        return self._updates.survive(attempt)

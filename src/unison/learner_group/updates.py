@@ -2,8 +2,9 @@
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from unison.config import AlgorithmConfig
 from unison.learner_group.failures import WorkerError
@@ -11,6 +12,8 @@ from unison.learner_group.recovery import recover
 from unison.learner_group.results import Results, merge_results
 from unison.learner_group.transport import Call, Transport
 from unison.types import ALL_MODULES
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -100,6 +103,19 @@ class UpdatePipeline:
         self.finish_all()
         return self.get_results(block=False)
 
+    def survive(self, attempt: Callable[[], T]) -> T:
+        """Make an attempt again and again, with all ranks whole before each, until none is lost in it.
+
+        Raises:
+            LearnerGroupError: ranks were lost too often.
+            Exception: what a Learner raised by itself.
+        """
+        while True:
+            try:
+                return attempt()
+            except WorkerError as error:
+                self._recover(error)
+
     def stats(self) -> dict[str, float]:
         """Counts, and seconds by phase."""
         return {**vars(self.counts), "in_flight": len(self._in_flight), **self._seconds}
@@ -108,7 +124,9 @@ class UpdatePipeline:
         start = time.perf_counter()
         number = self.counts.submitted
         try:
-            call = self.transport.call("update", source, data, arguments, return_state=return_state)
+            call = self.survive(
+                lambda: self.transport.call("update", source, data, arguments, return_state=return_state)
+            )
         except BaseException:
             self.counts.failed += 1
             raise
@@ -119,12 +137,7 @@ class UpdatePipeline:
         """Wait for the oldest update, whatever befalls the Learners meanwhile."""
         ticket = self._in_flight[0]
         start = time.perf_counter()
-        while True:
-            try:
-                answers = self.transport.gather(ticket.call, timeout=self._config.learner_timeout_s)
-                break
-            except WorkerError as error:
-                self._recover(error)
+        answers = self.survive(lambda: self.transport.gather(ticket.call, timeout=self._config.learner_timeout_s))
         self._in_flight.popleft()
         self.counts.trained += 1
         self._restarts_in_a_row = 0

@@ -71,6 +71,20 @@ class LearnerWorker:
         """Go back to the state after `num_updates` updates, if the last one went beyond it."""
         self.learner.undo_update(num_updates)
 
+    def get_module_ids(self) -> list[ModuleID]:
+        """The ids of the Learner's modules."""
+        return list(self.learner.module)
+
+    def ensure_module(self, arguments: dict[str, Any]) -> None:
+        """Add a module, unless it is there from an attempt that failed on another rank."""
+        if arguments["module_id"] not in self.learner.module:
+            self.learner.add_module(**arguments)
+
+    def drop_module(self, module_id: ModuleID) -> None:
+        """Remove a module, unless it is gone from an attempt that failed on another rank."""
+        if module_id in self.learner.module:
+            self.learner.remove_module(module_id)
+
     def apply(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
         """`function(learner, **arguments)`."""
         return function(self.learner, **arguments)

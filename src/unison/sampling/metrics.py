@@ -80,3 +80,13 @@ class SamplingMetrics:
         self._num_env_steps = int(state["num_env_steps"])
         self.num_env_steps_lifetime = int(state["num_env_steps_lifetime"])
         self.num_episodes_lifetime = int(state["num_episodes_lifetime"])
+
+
+def merge_reports(states: Sequence[Mapping[str, Any]], window: int) -> dict[str, float]:
+    """One report from the states of several SamplingMetrics: averages over `window` episodes, lifetime counts."""
+    share = max(1, window // max(1, len(states)))
+    episodes = [episode for state in states for episode in state["episodes"][-share:]]
+    return summarize([r for r, _ in episodes], [n for _, n in episodes]) | {
+        "num_episodes_lifetime": float(sum(state["num_episodes_lifetime"] for state in states)),
+        "num_env_steps_sampled_lifetime": float(sum(state["num_env_steps_lifetime"] for state in states)),
+    }
