@@ -2,25 +2,36 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from unison.checkpoint import BackgroundWriter, read_checkpoint
+from unison.checkpoint import BackgroundWriter, background, read_checkpoint
+from unison.checkpoint.writer import write_contents
 from unison.errors import CheckpointError
 
 
-def test_later_changes_are_not_saved(tmp_path: Path) -> None:
-    array, tensor, listed = np.zeros(100_000), torch.zeros(100_000), [1]
+def test_later_changes_are_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = threading.Event()
+
+    def write_after_the_change(*args: Any, **kwargs: Any) -> None:
+        assert changed.wait(10)
+        write_contents(*args, **kwargs)
+
+    monkeypatch.setattr(background, "write_contents", write_after_the_change)
+    array, tensor, listed = np.zeros(100), torch.zeros(100), [1]
+    parts = {"m": {"array": array, "tensor": tensor, "view": tensor[5:9], "list": listed}}
     with BackgroundWriter() as writer:
-        writer.write(tmp_path / "c", {"m": {"a": array, "t": tensor, "view": tensor[5:9], "l": listed}}, {"n": listed})
+        writer.write(tmp_path / "c", parts, {"n": listed})
         array += 1
         tensor += 1
         listed.append(2)
+        changed.set()
     read = read_checkpoint(tmp_path / "c")
-    assert read.parts["m"]["a"].sum() == read.parts["m"]["t"].sum() == read.parts["m"]["view"].sum() == 0
-    assert read.parts["m"]["l"] == read.metadata["n"] == [1]
+    assert all(read.parts["m"][name].sum() == 0 for name in ("array", "tensor", "view"))
+    assert read.parts["m"]["list"] == read.metadata["n"] == [1]
 
 
 def test_one_after_another(tmp_path: Path) -> None:
