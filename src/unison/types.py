@@ -14,7 +14,7 @@ Shape letters, used in docstrings and in names such as `advantages_BT`:
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 ModuleID: TypeAlias = str
 AgentID: TypeAlias = Any
@@ -24,11 +24,19 @@ ParamRef: TypeAlias = str
 Tree: TypeAlias = Any
 """An array, or a dict or tuple of trees (the shape of Dict and Tuple observations)."""
 
+_Node: TypeAlias = dict[Any, Any] | tuple[Any, ...] | float  # A leaf's type is open; float stands for it.
+
 ALL_MODULES: ModuleID = "__all_modules__"
 DEFAULT_MODULE_ID: ModuleID = "default_policy"
 
 
-def tree_map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
+@overload
+def tree_map(function: Callable[[Any], Any], tree: Tree) -> Tree: ...
+@overload
+def tree_map(function: Callable[[Any, Any], Any], tree: Tree, other: Tree, /) -> Tree: ...
+@overload
+def tree_map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree: ...
+def tree_map(function: Callable[..., Any], tree: _Node, *others: Tree) -> Tree:
     """Apply `function` to the leaves of trees of one structure; keep the structure."""
     if isinstance(tree, dict):
         return {key: tree_map(function, tree[key], *(other[key] for other in others)) for key in tree}
@@ -39,12 +47,12 @@ def tree_map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
 
 def tree_items(tree: Tree, path: str = "") -> Iterator[tuple[str, Any]]:
     """Yield `(path, leaf)` for each leaf; a path joins keys and indices with `/`."""
-    if isinstance(tree, dict | tuple):
-        pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
-        for key, value in pairs:
+    node: _Node = tree
+    if isinstance(node, dict | tuple):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
             yield from tree_items(value, f"{path}/{key}" if path else str(key))
     else:
-        yield path, tree
+        yield path, node
 
 
 def tree_leaves(tree: Tree) -> list[Any]:

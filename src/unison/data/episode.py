@@ -1,25 +1,27 @@
 """One agent's trajectory: an episode, or a chunk of one."""
 
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias
 from uuid import uuid4
 
 import numpy as np
 
-from unison.data.trees import as_column, count_rows, first_leaf, stack_rows
+from unison.data.trees import as_column, count_rows, stack_rows
 from unison.errors import BatchError, StateError
 from unison.types import AgentID, ModuleID, Tree, tree_map
 
 Infos = list[dict[str, Any]]
+_Column: TypeAlias = list[Any] | np.ndarray[Any, Any] | dict[Any, Any] | tuple[Any, ...]
+"""Growing, in a list; or in arrays."""
 _FIELDS: Final = ("observations", "actions", "rewards", "infos", "extra_model_outputs")
 _NAMES: Final = ("id_", "t_started", "is_terminated", "is_truncated", "agent_id", "module_id")
 
 
-def _count(name: str, column: Tree) -> int:
+def _count(name: str, column: _Column) -> int:
     return len(column) if isinstance(column, list | np.ndarray) else count_rows(name, column)
 
 
-def _at(column: Tree, index: int | slice | None) -> Tree:
+def _at(column: _Column, index: int | slice | None) -> Tree:
     if index is None:
         return column
     return column[index] if isinstance(column, list) else tree_map(lambda leaf: leaf[index], column)
@@ -93,7 +95,7 @@ class SingleAgentEpisode:
         self._observations: Tree = [] if observations is None else observations
         self._actions: Tree = [] if actions is None else actions
         self._rewards: Any = [] if rewards is None else rewards
-        self._infos = infos
+        self._infos: Infos | None = infos
         self._extra_model_outputs: dict[str, Tree] = dict(extra_model_outputs or {})
         self.is_numpy = not isinstance(self._observations, list)
         self._length = len(self._rewards)
@@ -217,8 +219,7 @@ class SingleAgentEpisode:
     def get_infos(self) -> Infos:
         """T+1 info dicts; empty ones where none were given."""
         if self._infos is None:
-            column = self._observations
-            return [{} for _ in range(len(column if isinstance(column, list) else first_leaf(column)))]
+            return [{} for _ in range(_count("observations", self._observations))]
         return self._infos
 
     def get_extra_model_outputs(self, key: str | None = None, index: int | slice | None = None) -> Any:
@@ -269,14 +270,16 @@ class SingleAgentEpisode:
         return self
 
     def _convert_steps(self) -> None:
-        if isinstance(self._actions, list):
-            steps = cast(list[Any], self._actions)
-            self._actions = stack_rows(steps) if steps else np.empty((0,), np.float32)
-        if isinstance(self._rewards, list):
-            self._rewards = np.asarray(self._rewards, np.float32)
-        for name, column in self._extra_model_outputs.items():
+        actions: _Column = self._actions
+        if isinstance(actions, list):
+            self._actions = stack_rows(actions) if actions else np.empty((0,), np.float32)
+        rewards: _Column = self._rewards
+        if isinstance(rewards, list):
+            self._rewards = np.asarray(rewards, np.float32)
+        outputs: dict[str, _Column] = self._extra_model_outputs
+        for name, column in outputs.items():
             if isinstance(column, list):
-                self._extra_model_outputs[name] = stack_rows(cast(list[Any], column))
+                outputs[name] = stack_rows(column)
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the episode holds, for `from_state`."""

@@ -1,13 +1,16 @@
 """Minibatches of one pass: gathered once per column, handed out as views."""
 
 from collections.abc import Iterator, MutableMapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from unison.data.tensors import TensorColumns
 from unison.types import Tree, tree_leaves, tree_map
+
+_Cut: TypeAlias = list[Tensor] | dict[Any, Any] | tuple[Any, ...]
+"""A column cut into minibatches: the list of its parts, or a tree of such lists."""
 
 
 class PassColumns:
@@ -27,18 +30,18 @@ class PassColumns:
         self._device = tree_leaves(next(iter(columns.values())))[0].device
         self._sizes = [stop - start for start, stop in ranges]
         self._index = self._rows(ranges, order)
-        self._cut: dict[str, Tree] = {}
+        self._cut: dict[str, _Cut] = {}
 
     def part(self, name: str, index: int) -> Tree:
         """Column `name` of minibatch `index`."""
-        cut = self._cut.get(name)
+        cut: _Cut | None = self._cut.get(name)
         if cut is None:
             cut = self._cut[name] = tree_map(self._gather, self.columns[name])
         return cut[index] if isinstance(cut, list) else tree_map(lambda parts: parts[index], cut)
 
     def _gather(self, column: Tensor) -> list[Tensor]:
         ordered = column if self._index is None else column.index_select(0, self._index)
-        return list(ordered.split(self._sizes))
+        return list(ordered.split_with_sizes(self._sizes))
 
     def _rows(self, ranges: Sequence[tuple[int, int]], order: Tensor | None) -> Tensor | None:
         total = tree_leaves(next(iter(self.columns.values())))[0].shape[0]

@@ -13,7 +13,7 @@ from unison.data.episode import SingleAgentEpisode
 from unison.data.multi_agent_episode import MultiAgentEpisode
 from unison.data.sequences import lay_out
 from unison.data.tensors import TensorColumns
-from unison.data.trees import concat_rows
+from unison.data.trees import concat_rows, take_rows
 from unison.errors import BatchError
 from unison.types import DEFAULT_MODULE_ID, ModuleID, Tree, tree_leaves, tree_map
 
@@ -42,7 +42,7 @@ class Rollout:
     def rows(self) -> Tensor:
         """[N] int64: the place of each step's observation among `observations`; the next one's is one further."""
         counts = np.asarray(self.lengths)
-        return torch.from_numpy(np.arange(counts.sum()) + np.repeat(np.arange(len(counts)), counts))
+        return torch.as_tensor(np.arange(counts.sum()) + np.repeat(np.arange(len(counts)), counts))
 
     @property
     def continues(self) -> Tensor:
@@ -53,15 +53,13 @@ class Rollout:
 
     def to_batch(self, *, max_seq_len: int | None) -> TensorColumns:
         """The finished columns: flat rows [N, ...], or padded sequences [S, T, ...] for stateful modules."""
-        rows = self.rows
-        observations = tree_map(lambda leaf: leaf[rows.to(leaf.device)], self.observations)
+        observations = take_rows(self.observations, self.rows)
         columns = {**self.columns, Columns.OBS: observations}
         if max_seq_len is None:
             return columns
         layout = lay_out(self.lengths, max_seq_len)
         batch = {name: layout.pad(column) for name, column in columns.items() if name != Columns.STATE_IN}
-        starts = layout.starts
-        batch[Columns.STATE_IN] = tree_map(lambda leaf: leaf[starts.to(leaf.device)], columns[Columns.STATE_IN])
+        batch[Columns.STATE_IN] = take_rows(columns[Columns.STATE_IN], layout.starts)
         device = tree_leaves(observations)[0].device
         batch[Columns.LOSS_MASK] = layout.mask.to(device)
         return batch
@@ -81,7 +79,9 @@ def chunks_by_module(episodes: Iterable[Any]) -> tuple[dict[ModuleID, list[Singl
         elif isinstance(episode, SingleAgentEpisode):
             parts = [(episode.module_id or DEFAULT_MODULE_ID, episode)]
         else:
-            raise BatchError(f"An episode is a SingleAgentEpisode or a MultiAgentEpisode, not {type(episode).__name__}.")
+            raise BatchError(
+                f"An episode is a SingleAgentEpisode or a MultiAgentEpisode, not {type(episode).__name__}."
+            )
         env_steps += len(episode)
         for module_id, part in parts:
             if len(part):
@@ -105,8 +105,9 @@ def make_rollout(chunks: Sequence[SingleAgentEpisode], device: torch.device) -> 
         Columns.REWARDS: np.concatenate([chunk.get_rewards() for chunk in chunks]).astype(np.float32, copy=False),
         **ends,
     }
-    names = set.intersection(*(set(chunk.get_extra_model_outputs()) for chunk in chunks))
-    columns |= {name: concat_rows([chunk.get_extra_model_outputs(name) for chunk in chunks]) for name in sorted(names)}
+    outputs: list[dict[str, Tree]] = [chunk.get_extra_model_outputs() for chunk in chunks]
+    shared = set(outputs[0]).intersection(*outputs[1:])
+    columns |= {name: concat_rows([output[name] for output in outputs]) for name in sorted(shared)}
     observations = concat_rows([chunk.get_observations() for chunk in chunks])
 
     def tensor(leaf: Any) -> Tensor:

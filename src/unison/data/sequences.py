@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unison.types import Tree, tree_map
+from unison.data.trees import take_rows
+from unison.types import Tree
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class SequenceLayout:
 
     def pad(self, column: Tree) -> Tree:
         """From rows [N, ...] to sequences [S, T, ...]."""
-        return tree_map(lambda leaf: leaf[self.index.to(leaf.device)], column)
+        return take_rows(column, self.index)
 
     def flatten(self, padded: Tensor, rows: int) -> Tensor:
         """From sequences [S, T, ...] back to rows [N, ...]."""
@@ -60,4 +61,4 @@ def lay_out(lengths: Sequence[int], max_seq_len: int, *, spare: int = 0) -> Sequ
     steps = np.arange(max(sizes, default=0))
     mask = steps[None, :] < np.asarray(sizes)[:, None]
     first = np.asarray(starts, dtype=np.int64)[:, None]
-    return SequenceLayout(torch.from_numpy(np.where(mask, first + steps, first)), torch.from_numpy(mask))
+    return SequenceLayout(torch.as_tensor(np.where(mask, first + steps, first)), torch.as_tensor(mask))

@@ -4,8 +4,8 @@ Nothing here changes the caller's data, and everything that can be wrong with a 
 here, before a parameter moves.
 """
 
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeAlias, cast
 
 import gymnasium as gym
 import numpy as np
@@ -18,9 +18,11 @@ from unison.types import DEFAULT_MODULE_ID, ModuleID, Tree, tree_items, tree_map
 
 TensorColumns: TypeAlias = dict[str, Tree]
 """The columns of one module: each a tensor (or a tree of tensors) with rows first."""
+_Leaf: TypeAlias = torch.Tensor | np.ndarray[Any, Any] | Sequence[Any] | float
+_Node: TypeAlias = torch.Tensor | dict[Any, Any] | tuple[Any, ...]
 
 
-def split_by_module(batch: Any, known: Mapping[ModuleID, Any]) -> dict[ModuleID, Mapping[str, Any]]:
+def split_by_module(batch: Any, known: Collection[ModuleID]) -> dict[ModuleID, Mapping[str, Any]]:
     """The columns of each module in a MultiAgentBatch, a SampleBatch or a mapping.
 
     A SampleBatch or a mapping of columns belongs to the only module. A mapping whose values are
@@ -33,7 +35,7 @@ def split_by_module(batch: Any, known: Mapping[ModuleID, Any]) -> dict[ModuleID,
     if isinstance(batch, MultiAgentBatch):
         parts: Mapping[str, Any] = batch.policy_batches
     elif isinstance(batch, Mapping):
-        columns: Mapping[str, Any] = batch
+        columns = cast(Mapping[str, Any], batch)
         if columns and all(isinstance(v, Mapping) and k != Columns.OBS for k, v in columns.items()):
             parts = columns
         elif len(known) == 1:
@@ -119,7 +121,7 @@ class TensorConverter:
                 self._check_space(name, space, tensors[name])
         return tensors
 
-    def _tensor(self, name: str, leaf: Any) -> torch.Tensor:
+    def _tensor(self, name: str, leaf: _Leaf) -> torch.Tensor:
         if isinstance(leaf, np.ndarray) and not leaf.flags.writeable:
             leaf = leaf.copy()
         tensor = torch.as_tensor(leaf)
@@ -145,24 +147,24 @@ class TensorConverter:
         if not rows:
             raise BatchError(f"Module '{self._module_id}': the batch is empty. Leave a module without rows out.")
 
-    def _check_space(self, name: str, space: gym.Space[Any], column: Tree) -> None:
-        lead = self._lead if name != Columns.NEXT_OBS else self._lead
+    def _check_space(self, name: str, space: gym.Space[Any], column: _Node) -> None:
         if isinstance(space, gym.spaces.Dict):
-            if not isinstance(column, dict) or set(space.spaces) - set(column):
+            named: dict[str, gym.Space[Any]] = cast(Any, space).spaces  # Its stub leaves the type open.
+            if not isinstance(column, dict) or set(named) - set(column):
                 has = sorted(column) if isinstance(column, dict) else "one array"
-                raise self._error(name, f"has {has}", f"give a dict with the keys {sorted(space.spaces)}")
-            for key, inner in space.spaces.items():
+                raise self._error(name, f"has {has}", f"give a dict with the keys {sorted(named)}")
+            for key, inner in named.items():
                 self._check_space(f"{name}/{key}" if name else key, inner, column[key])
         elif isinstance(space, gym.spaces.Tuple):
-            if not isinstance(column, tuple) or len(column) != len(space.spaces):
-                raise self._error(
-                    name, "is no tuple of the right length", f"give a tuple of {len(space.spaces)} arrays"
-                )
-            for index, inner in enumerate(space.spaces):
+            parts: tuple[gym.Space[Any], ...] = cast(Any, space).spaces
+            if not isinstance(column, tuple) or len(column) != len(parts):
+                raise self._error(name, "is no tuple of the right length", f"give a tuple of {len(parts)} arrays")
+            for index, inner in enumerate(parts):
                 self._check_space(f"{name}/{index}", inner, column[index])
         elif isinstance(column, dict | tuple):
             raise self._error(name, "is nested", f"give one array for the space {space}")
         else:
+            lead = self._lead
             shape = tuple(space.shape or ())
             if tuple(column.shape[lead:]) != shape or column.ndim != lead + len(shape):
                 letters = "B, T" if lead == 2 else "B"

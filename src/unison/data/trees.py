@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from unison.errors import BatchError
-from unison.types import Tree, tree_items, tree_leaves, tree_map
+from unison.types import Tree, tree_items, tree_map
 
 
 def is_array(value: object) -> TypeGuard[np.ndarray[Any, Any] | torch.Tensor]:
@@ -65,6 +65,15 @@ def slice_rows(column: Tree, start: int | None, stop: int | None) -> Tree:
     return tree_map(itemgetter(slice(start, stop)), column)
 
 
+def take_rows(column: Tree, index: torch.Tensor) -> Tree:
+    """Rows `index` of every leaf, a tensor; the index follows to the leaf's device."""
+
+    def take(leaf: torch.Tensor) -> torch.Tensor:
+        return leaf[index.to(leaf.device)]
+
+    return tree_map(take, column)
+
+
 def concat_rows(columns: Sequence[Tree]) -> Tree:
     """Join columns of one structure along their rows."""
 
@@ -79,8 +88,3 @@ def concat_rows(columns: Sequence[Tree]) -> Tree:
 def stack_rows(rows: Sequence[Tree]) -> Tree:
     """Stack trees of one structure, one per row, to one tree with rows first."""
     return tree_map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), rows[0], *rows[1:])
-
-
-def first_leaf(column: Tree) -> Any:
-    """The first leaf of a tree: enough to ask a checked column for its length."""
-    return column if is_array(column) else tree_leaves(column)[0]
