@@ -13,4 +13,7 @@ __all__ = ["EagerEngine", "Engine", "make_engine"]
 
 def make_engine(learner: "TorchLearner") -> Engine:
     """The engine that the setting `engine` asks for."""
-    return EagerEngine()
+    from unison.learner.engines.xla import XlaEngine
+
+    name = learner.config.engine
+    return XlaEngine() if name == "xla" else EagerEngine()

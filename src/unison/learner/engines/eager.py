@@ -13,7 +13,6 @@ from unison.data.tensors import TensorColumns
 from unison.learner.engines.engine import Engine
 from unison.learner.metrics import StepMetrics
 from unison.learner.step import LOSS_SHARE, StepContext
-
 from unison.types import ModuleID
 
 if TYPE_CHECKING:
@@ -30,16 +29,46 @@ class EagerEngine(Engine):
         self, learner: "TorchLearner", plan: MinibatchPlan, columns: Mapping[ModuleID, TensorColumns]
     ) -> list[StepMetrics]:
         """See Engine.run."""
-        slots = plan.slots()
         collected: list[StepMetrics] = []
         for number, order in enumerate(plan.permutations(learner.generator), start=1):
-            passes = {m: _ModulePass(m, columns[m], order[m], plan, slots, learner) for m in columns}
-            collected = []
-            for slot in slots:
-                batch = {m: passes[m].minibatch(slot) for m in slot.ranges if passes[m].has_rows(slot)}
-                learner.step = StepContext(tuple(plan.window_rows(slot)), slot.closes_step, number == plan.num_iters)
-                collected.append(learner._update(batch)[2])  # pyright: ignore[reportPrivateUsage]  # the API's name
+            one_pass = EagerPass(learner, plan, columns, order, is_logged=number == plan.num_iters)
+            collected = [one_pass.step(slot, slot.closes_step) for slot in one_pass.slots]
         return collected
+
+
+class EagerPass:
+    """One pass over the rows, to be stepped through.
+
+    Args:
+        learner: whose hooks run.
+        plan: the plan of the update.
+        columns: the whole batch.
+        order: the order of each module's rows.
+        is_logged: whether this pass's metrics are kept.
+    """
+
+    def __init__(
+        self,
+        learner: "TorchLearner",
+        plan: MinibatchPlan,
+        columns: Mapping[ModuleID, TensorColumns],
+        order: Mapping[ModuleID, Tensor | None],
+        *,
+        is_logged: bool,
+    ) -> None:
+        self.slots = plan.slots()
+        self._learner = learner
+        self._plan = plan
+        self._is_logged = is_logged
+        self._passes = {m: _ModulePass(m, columns[m], order[m], plan, self.slots, learner) for m in columns}
+
+    def step(self, slot: Slot, closes_step: bool) -> StepMetrics:
+        """Run one minibatch; the optimizers step after it if it `closes_step`."""
+        passes, plan = self._passes, self._plan
+        batch = {m: passes[m].minibatch(slot) for m in slot.ranges if m in passes and passes[m].has_rows(slot)}
+        modules = tuple(m for m in plan.window_rows(slot) if m in passes)
+        self._learner.step = StepContext(modules, closes_step, self._is_logged)
+        return self._learner._update(batch)[2]  # pyright: ignore[reportPrivateUsage]  # the API's name
 
 
 class _ModulePass:

@@ -1,0 +1,141 @@
+"""Which tensors of a Learner a program's inputs are; found again by name where they were replaced."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from unison.learner.engines.graph import View, external_views
+from unison.learner.engines.recording import Untraceable
+from unison.learner.engines.watching import Path, frozen, resolve, tensors_below
+
+if TYPE_CHECKING:
+    from unison.learner.torch_learner import TorchLearner
+
+_SCALARS = (int, float, str, bool, type(None))
+
+
+class Bindings:
+    """The external tensors of a program.
+
+    Programs outlive the tensors they were traced with: a loaded state or a moved module puts others
+    in their place. As long as these lie in memory in the same way, the program goes on with them.
+
+    Args:
+        learner: whose tensors they are.
+        tensors: the external tensors, in the order of the recording.
+        views: the same as pieces of storages.
+    """
+
+    def __init__(self, learner: "TorchLearner", tensors: Sequence[Tensor], views: list[View]) -> None:
+        paths = tensors_below(learner)
+        self._learner = learner
+        self._tensors = list(tensors)
+        self._paths: list[Path | None] = [paths.get(id(tensor)) for tensor in tensors]
+        self._views = views
+        self._pointers = [tensor.data_ptr() for tensor in tensors]
+        self.storages = external_views(self._tensors)[1]
+
+    def refresh(self) -> bool:
+        """Follow tensors that were replaced; False if they lie differently now: then the step must be traced anew."""
+        moved = False
+        for i, (path, pointer) in enumerate(zip(self._paths, self._pointers, strict=True)):
+            tensor = self._tensors[i]
+            if path is not None:
+                try:
+                    found = resolve(self._learner, path)
+                except (LookupError, TypeError):
+                    return False
+                if found is not tensor:
+                    if not isinstance(found, Tensor):
+                        return False
+                    self._tensors[i], moved = found, True
+            moved = moved or self._tensors[i].data_ptr() != pointer
+        if not moved:
+            return True
+        try:
+            views, storages = external_views(self._tensors)
+        except Untraceable:
+            return False
+        if views != self._views or any(a.shape != b.shape for a, b in zip(storages, self.storages, strict=True)):
+            return False
+        self._pointers = [tensor.data_ptr() for tensor in self._tensors]
+        self.storages = storages
+        return True
+
+
+class Guards:
+    """The plain Python values that a trace has frozen; a program is valid while they stay.
+
+    Args:
+        learner: the Learner.
+        module_ids: the modules that the step concerns.
+        read: the Learner's attributes that the step read, as `frozen` shows them.
+    """
+
+    def __init__(self, learner: "TorchLearner", module_ids: Sequence[str], read: dict[str, Any]) -> None:
+        self._learner = learner
+        self._module_ids = tuple(module_ids)
+        self._read = read
+        self._modules = [learner.module[m] for m in module_ids]
+        self._configs = [learner.config_for_module(m) for m in module_ids]
+        self._slots = learner.optimizers.active(module_ids)
+        self._options = self._current_options()
+        self._flags = [
+            (vars(module), key, value)
+            for m in self._modules
+            for module in m.modules()
+            for key, value in vars(module).items()
+            if isinstance(value, _SCALARS)
+        ]
+        self._trainable = [(p, p.requires_grad) for m in self._modules for p in m.parameters()]
+
+    def violation(self) -> str | None:
+        """What has changed since the trace, or None."""
+        learner = self._learner
+        for module_id, module, config in zip(self._module_ids, self._modules, self._configs, strict=True):
+            if module_id not in learner.module or learner.module[module_id] is not module:
+                return f"module '{module_id}'"
+            if learner.config_for_module(module_id) is not config:
+                return f"the settings of module '{module_id}'"
+        slots = learner.optimizers.active(self._module_ids)
+        if len(slots) != len(self._slots) or any(a is not b for a, b in zip(slots, self._slots, strict=True)):
+            return "the optimizers"
+        if self._current_options() != self._options:
+            return "the options of an optimizer"
+        for holder, key, value in self._flags:
+            if holder.get(key, holder) != value:
+                return f"the attribute '{key}' of a module"
+        if any(p.requires_grad is not flag for p, flag in self._trainable):
+            return "which parameters train"
+        attributes = vars(learner)
+        for name, value in self._read.items():
+            if frozen(attributes.get(name)) != value:
+                return f"the attribute '{name}' of the Learner"
+        return None
+
+    def _current_options(self) -> list[dict[str, Any]]:
+        return [
+            {name: frozen(value) for name, value in group.options.items() if name not in ("params", "lr")}
+            for slot in self._slots
+            for group in slot.groups
+        ]
+
+
+def is_scratch(learner: "TorchLearner", storage: Tensor) -> bool:
+    """Whether a storage is a buffer of gradients, which nobody reads after a step."""
+    pointer = storage.data_ptr()
+    return any(
+        group.gradients.data_ptr() == pointer and group.gradients.numel() == storage.numel()
+        for slot in learner.optimizers.slots.values()
+        for group in slot.groups
+    )
+
+
+def same_device(tensors: Sequence[Tensor]) -> torch.device:
+    """The one device of tensors; Untraceable if there are several."""
+    devices = {tensor.device for tensor in tensors}
+    if len(devices) != 1:
+        raise Untraceable(f"the step works on several devices: {sorted(map(str, devices))}")
+    return devices.pop()

@@ -1,0 +1,112 @@
+"""What a program is fed with for a run of steps: rows by index, loss shares, random numbers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from unison.data.plan import MinibatchPlan
+from unison.data.tensors import TensorColumns
+from unison.learner.engines.eager import loss_shares
+from unison.learner.engines.recording import Call, Ref
+from unison.learner.engines.traced import TracedStep
+from unison.learner.engines.windows import Leaf, Window
+from unison.types import ModuleID
+
+if TYPE_CHECKING:
+    from unison.learner.torch_learner import TorchLearner
+
+Orders = Sequence[Mapping[ModuleID, Tensor | None]]
+"""For each pass, the order of each module's rows, or None for the given order."""
+
+
+@dataclass
+class Feed:
+    """The inputs of `count` steps.
+
+    Args:
+        count: the number of steps.
+        columns: whole columns of the batch.
+        indices: [count, rows] each, int64: which rows each step takes.
+        shares: [count] for each leaf of the minibatch that is a loss share, None for the others.
+        noise: [count, ...] each.
+    """
+
+    count: int
+    columns: list[Tensor]
+    indices: list[Tensor]
+    shares: list[Tensor | None]
+    noise: list[Tensor]
+
+
+def make_feed(
+    learner: "TorchLearner",
+    traced: TracedStep,
+    columns: Mapping[ModuleID, TensorColumns],
+    plan: MinibatchPlan,
+    orders: Orders,
+    steps: Sequence[tuple[int, Window]],
+    *,
+    with_noise: bool = True,
+) -> Feed:
+    """The inputs of `steps`, each the number of a pass and a window; `with_noise` draws the random numbers."""
+    tensors: dict[int, Tensor] = {}
+    indices: dict[int, Tensor] = {}
+    shares: list[Tensor | None] = []
+    for leaf, used, gather in zip(traced.leaves, traced.graph.used, traced.gathers(), strict=True):
+        is_share = used and leaf.is_share
+        shares.append(_shares(learner, leaf, columns, plan, orders, steps) if is_share else None)
+        if gather is not None:
+            if gather[0] not in tensors:
+                tensors[gather[0]] = leaf.tensor(columns)
+            if gather[1] not in indices:
+                indices[gather[1]] = _rows(leaf, orders, steps, plan)
+    examples = traced.example.noise
+    if with_noise:
+        noise = draw(traced.graph.draws, examples, len(steps))
+    else:
+        noise = [example.new_zeros((len(steps), *example.shape)) for example in examples]
+    return Feed(len(steps), list(tensors.values()), list(indices.values()), shares, noise)
+
+
+def _rows(leaf: Leaf, orders: Orders, steps: Sequence[tuple[int, Window]], plan: MinibatchPlan) -> Tensor:
+    """The rows that each step takes of a module in one of its minibatches, [steps, rows]."""
+    total = plan.rows[leaf.module_id]
+    starts = torch.tensor([p * total + window.ranges[leaf.slot][leaf.module_id][0] for p, window in steps])
+    first, last = steps[0][1].ranges[leaf.slot][leaf.module_id]
+    passes = range(max(p for p, _ in steps) + 1)
+    found = [orders[p][leaf.module_id] for p in passes]
+    given = torch.arange(total)
+    order = torch.cat([given if o is None else o for o in found])
+    return order[starts[:, None] + torch.arange(last - first)]
+
+
+def _shares(
+    learner: "TorchLearner",
+    leaf: Leaf,
+    columns: Mapping[ModuleID, TensorColumns],
+    plan: MinibatchPlan,
+    orders: Orders,
+    steps: Sequence[tuple[int, Window]],
+) -> Tensor:
+    slots = plan.slots()
+    rank, world_size = learner.collective.rank, learner.collective.world_size
+    by_pass = {
+        p: loss_shares(
+            leaf.module_id, columns[leaf.module_id], orders[p][leaf.module_id], plan, slots, rank, world_size
+        )
+        for p in {p for p, _ in steps}
+    }
+    return torch.stack([by_pass[p][window.slots[leaf.slot].index] for p, window in steps])
+
+
+def draw(calls: Sequence[Call], examples: Sequence[Tensor], count: int) -> list[Tensor]:
+    """Draw the random numbers of `count` steps, in the order in which the steps would: [count, ...] for each call."""
+    drawn = [example.new_empty((count, *example.shape)) for example in examples]
+    for step in range(count):
+        for call, example, kept in zip(calls, examples, drawn, strict=True):
+            args = [torch.empty_like(example) if isinstance(a, Ref) else a for a in call.args]
+            kept[step] = call.operator(*args, **call.kwargs)
+    return drawn

@@ -1,0 +1,201 @@
+"""From a recording to one functional graph: tensors in, tensors out, nothing written in place."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
+
+from unison.learner.engines.recording import Call, Recording, Ref, Untraceable, storage_of, whole_storage
+
+_IDENTITIES = {
+    torch.ops.aten.detach.default,
+    torch.ops.aten.alias.default,
+    torch.ops.aten.lift_fresh.default,
+    torch.ops.aten.lift_fresh_copy.default,
+    torch.ops.aten.clone.default,
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """A tensor as a piece of a storage: which one (by number), and where in it."""
+
+    storage: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+    dtype: torch.dtype
+
+
+@dataclass
+class FunctionalGraph:
+    """A step without side effects.
+
+    Args:
+        module: called with (state, captured, minibatch, noise), each a list of tensors; returns the
+            new state and the outputs, each a list.
+        views: the external tensors as pieces of the storages.
+        state: the storages (by number) that the step changes, in the order of the graph's inputs.
+        captured: those that it only reads.
+        used: for each tensor of the minibatch, whether the step reads it.
+        draws: the calls that draw random numbers, in order.
+    """
+
+    module: torch.fx.GraphModule
+    views: list[View]
+    state: list[int]
+    captured: list[int]
+    used: list[bool]
+    draws: list[Call]
+
+    def inputs(self) -> list[list[torch.fx.Node]]:
+        """The graph's input nodes: state, captured, minibatch, noise."""
+        nodes = [node for node in self.module.graph.nodes if node.op == "placeholder"]
+        sizes = [len(self.state), len(self.captured), len(self.used), len(self.draws)]
+        parts: list[list[torch.fx.Node]] = []
+        for size in sizes:
+            parts.append(nodes[:size])
+            nodes = nodes[size:]
+        return parts
+
+
+def external_views(tensors: Sequence[Tensor]) -> tuple[list[View], list[Tensor]]:
+    """Tensors as pieces of the storages they share, and these storages, numbered in order of appearance.
+
+    Raises:
+        Untraceable: one storage is read as two dtypes.
+    """
+    numbers: dict[int, int] = {}
+    storages: list[Tensor] = []
+    views: list[View] = []
+    for tensor in tensors:
+        key = storage_of(tensor)
+        if key not in numbers:
+            numbers[key] = len(storages)
+            storages.append(whole_storage(tensor.detach()))
+        if storages[numbers[key]].dtype is not tensor.dtype:
+            raise Untraceable(f"one piece of memory is used as {tensor.dtype} and {storages[numbers[key]].dtype}")
+        shape, stride = tuple(tensor.shape), tuple(tensor.stride())
+        views.append(View(numbers[key], shape, stride, int(tensor.storage_offset()), tensor.dtype))
+    return views, storages
+
+
+def functional_graph(
+    recording: Recording, outputs: Sequence[Ref], decompositions: Mapping[Any, Any] | None = None
+) -> FunctionalGraph:
+    """Make a graph of a recording.
+
+    Args:
+        recording: what a step did.
+        outputs: the values that the graph returns besides the new state.
+        decompositions: rules that replace operations by simpler ones.
+    """
+    tensors = [tensor for _, tensor in recording.externals]
+    views, storages = external_views(tensors)
+    written = {i for i, tensor in enumerate(tensors) if storage_of(tensor) in recording.before}
+    changed = {views[i].storage for i in written}
+    state = [s for s in range(len(storages)) if s in changed]
+    captured = [s for s in range(len(storages)) if s not in changed]
+    draws = [call for call in recording.calls if call.draws]
+    for call in draws:
+        _check_draw(call, recording)
+    replay = _Replay(recording, views, state, captured, outputs)
+    examples = (
+        [storages[s] for s in state],
+        [storages[s] for s in captured],
+        [tensor for _, tensor in recording.inputs],
+        [recording.values[_first(call).index] for call in draws],
+    )
+    functional: Any = torch.func.functionalize(replay, remove="mutations")
+    with torch.no_grad():
+        trace = make_fx(functional, decomposition_table=dict(decompositions or {}), tracing_mode="fake")
+        module = trace(*examples)
+    _simplify(module)
+    graph = FunctionalGraph(module, views, state, captured, [True] * len(recording.inputs), draws)
+    graph.used = [bool(node.users) for node in graph.inputs()[2]]
+    return graph
+
+
+class _Replay:
+    """Runs the calls of a recording again, on other tensors."""
+
+    def __init__(
+        self, recording: Recording, views: list[View], state: list[int], captured: list[int], outputs: Sequence[Ref]
+    ) -> None:
+        self._recording = recording
+        self._views = views
+        self._state = state
+        self._captured = captured
+        self._outputs = outputs
+
+    def __call__(
+        self, state: list[Tensor], captured: list[Tensor], minibatch: list[Tensor], noise: list[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        memory = {s: tensor.clone() for s, tensor in zip(self._state, state, strict=True)}
+        memory |= dict(zip(self._captured, captured, strict=True))
+        values = {ref.index: t for (ref, _), t in zip(self._recording.inputs, minibatch, strict=True)}
+        for (ref, _), view in zip(self._recording.externals, self._views, strict=True):
+            values[ref.index] = _piece(memory[view.storage], view)
+        draws = iter(noise)
+        for call in self._recording.calls:
+            args, kwargs = pytree.tree_map(
+                lambda x: values[x.index] if isinstance(x, Ref) else x, (call.args, call.kwargs)
+            )
+            if call.draws:
+                if call.mutates:
+                    args[0].copy_(next(draws))
+                    values.setdefault(_first(call).index, args[0])
+                else:
+                    values[_first(call).index] = next(draws)
+                continue
+            result = call.operator(*args, **kwargs)
+            for ref, value in zip(call.outputs, result if isinstance(result, tuple | list) else [result], strict=True):
+                if ref is not None:
+                    values.setdefault(ref.index, value)
+        return [memory[s] for s in self._state], [values[ref.index] for ref in self._outputs]
+
+
+def _piece(memory: Tensor, view: View) -> Tensor:
+    size = 1
+    for length in view.shape:
+        size *= length
+    stride, contiguous = 1, True
+    for length, step in zip(reversed(view.shape), reversed(view.stride), strict=True):
+        contiguous = contiguous and (length == 1 or step == stride)
+        stride *= length
+    if not contiguous or size == 0:
+        return memory.as_strided(view.shape, view.stride, view.offset)
+    part = memory if size == memory.numel() else memory.narrow(0, view.offset, size)
+    return part.view(view.shape)
+
+
+def _first(call: Call) -> Ref:
+    ref = call.outputs[0]
+    assert ref is not None
+    return ref
+
+
+def _check_draw(call: Call, recording: Recording) -> None:
+    """Random numbers are drawn outside the program, so what they look like may depend on shapes alone."""
+    name = str(call.operator)
+    known = (
+        "aten.rand.", "aten.randn.", "aten.rand_like.", "aten.randn_like.", "aten.randint.", "aten.randint_like.",
+        "aten.randperm.", "aten.normal_.", "aten.uniform_.", "aten.exponential_.", "aten.random_.",
+        "aten.bernoulli_.float", "aten.geometric_.", "aten.log_normal_.", "aten.cauchy_.",
+    )  # fmt: skip
+    if not name.startswith(known) or len(call.outputs) != 1:
+        raise Untraceable(f"{call.place} draws random numbers by {name}, which depends on values of the step")
+
+
+def _simplify(module: torch.fx.GraphModule) -> None:
+    graph = module.graph
+    for node in list(graph.nodes):
+        if node.op == "call_function" and node.target in _IDENTITIES:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+    graph.eliminate_dead_code()
+    module.recompile()

@@ -1,0 +1,81 @@
+"""From a functional graph of aten operations to a function of JAX arrays."""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unison.learner.engines.lowering.table import DTYPES, OPERATIONS, Array, Site, jnp, operation_name
+
+_TRANSPOSES = ("t.default", "transpose.int", "permute.default")
+
+
+def missing_operations(module: torch.fx.GraphModule) -> list[str]:
+    """The operations of a graph that no lowering knows, and the dtypes that JAX has not."""
+    missing: set[str] = set()
+    for node in module.graph.nodes:
+        if node.op != "call_function" or node.target is operator.getitem:
+            continue
+        name = operation_name(node.target)
+        if name not in OPERATIONS:
+            missing.add(str(node.target))
+        value = _first_value(node)
+        if isinstance(value, Tensor) and value.dtype not in DTYPES:
+            missing.add(f"{node.target} on {value.dtype}")
+    return sorted(missing)
+
+
+def to_jax(module: torch.fx.GraphModule) -> Callable[..., list[Array]]:
+    """The function that a graph computes: flat list of inputs in, flat list of outputs out."""
+    nodes = list(module.graph.nodes)
+    sites = {node: _site(node) for node in nodes if node.op == "call_function"}
+
+    def run(inputs: list[Array]) -> list[Array]:
+        values: dict[Any, Any] = {}
+        remaining = iter(inputs)
+
+        def load(argument: Any) -> Any:
+            return torch.fx.node.map_arg(argument, lambda node: values[node])
+
+        for node in nodes:
+            if node.op == "placeholder":
+                values[node] = next(remaining)
+            elif node.op == "get_attr":
+                values[node] = jnp.asarray(getattr(module, node.target).numpy())
+            elif node.op == "output":
+                return [load(argument) for argument in node.args[0]]
+            elif node.target is operator.getitem:
+                values[node] = values[node.args[0]][node.args[1]]
+            else:
+                site = sites[node]
+                lowering = OPERATIONS[operation_name(node.target)]
+                result = lowering(site, *load(node.args), **load(node.kwargs))
+                values[node] = result if isinstance(result, tuple | list) else _fitted(node, site, result)
+        raise AssertionError("a graph ends with its output")
+
+    return run
+
+
+def _fitted(node: Any, site: Site, result: Array) -> Array:
+    """A result of the dtype that torch gives it; another shape is an error of the lowering."""
+    if result.shape != site.shape:
+        raise NotImplementedError(f"{node.target} gives {site.shape} in torch but {result.shape} in JAX")
+    return result.astype(site.dtype)
+
+
+def _first_value(node: Any) -> Any:
+    value = node.meta.get("val")
+    return value[0] if isinstance(value, tuple | list) else value
+
+
+def _site(node: Any) -> Site:
+    value = _first_value(node)
+    transposed = tuple(
+        isinstance(a, torch.fx.Node) and a.op == "call_function" and operation_name(a.target) in _TRANSPOSES
+        for a in node.args
+    )
+    if not isinstance(value, Tensor):
+        return Site((), None, transposed)
+    return Site(tuple(value.shape), DTYPES.get(value.dtype), transposed)

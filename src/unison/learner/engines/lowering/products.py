@@ -1,0 +1,126 @@
+"""Matrix products and convolutions."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from unison.learner.engines.lowering.table import Array, Site, cast, jax, jnp, lax, lowers
+
+_NARROW = 8
+
+
+def matmul(a: Array, b: Array, *, a_is_transposed: bool) -> Array:
+    """`a @ b` [m, n], where `a` [m, k] may be the transpose of what lies in memory.
+
+    XLA's CPU backend multiplies a transposed left matrix several times slower than a straight one.
+    So the narrower of the two operands is really turned, and held apart from the product by a
+    barrier, or the two would be merged again.
+    """
+    if not a_is_transposed or a.ndim != 2:
+        return jnp.matmul(a, b)
+    rows, columns = a.shape[0], b.shape[1]
+    if min(rows, columns) <= 1 or rows <= _NARROW:
+        return jnp.matmul(a, b)
+    hold = lax.optimization_barrier
+    if columns < rows:
+        return hold(jnp.matmul(hold(b.T), a.T)).T
+    return jnp.matmul(hold(a), b)
+
+
+@lowers("mm.default")
+def _mm(site: Site, a: Array, b: Array) -> Array:
+    return matmul(a, b, a_is_transposed=site.transposed[0])
+
+
+@lowers("bmm.default", "matmul.default", "dot.default", "mv.default")
+def _matmul(_: Site, a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b)
+
+
+@lowers("addmm.default")
+def _addmm(site: Site, c: Array, a: Array, b: Array, *, beta: float = 1, alpha: float = 1) -> Array:
+    product = matmul(a, b, a_is_transposed=site.transposed[1])
+    product = product if alpha == 1 else product * cast(alpha, site.dtype)
+    return product + (c if beta == 1 else c * cast(beta, site.dtype))
+
+
+@lowers("baddbmm.default")
+def _baddbmm(site: Site, c: Array, a: Array, b: Array, *, beta: float = 1, alpha: float = 1) -> Array:
+    return jnp.matmul(a, b) * cast(alpha, site.dtype) + c * cast(beta, site.dtype)
+
+
+def _convolve(
+    x: Array,
+    weight: Array,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Array:
+    letters = "DHW"[3 - (x.ndim - 2) :]
+    return lax.conv_general_dilated(
+        x,
+        weight,
+        tuple(stride),
+        [(p, p) for p in padding],
+        rhs_dilation=tuple(dilation),
+        feature_group_count=groups,
+        dimension_numbers=(f"NC{letters}", f"OI{letters}", f"NC{letters}"),
+    )
+
+
+@lowers("convolution.default")
+def _convolution(
+    _: Site,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+) -> Array:
+    if transposed:
+        raise NotImplementedError("a transposed convolution")
+    out = _convolve(x, weight, stride, padding, dilation, groups)
+    return out if bias is None else out + bias.reshape((-1,) + (1,) * (x.ndim - 2))
+
+
+@lowers("convolution_backward.default")
+def _convolution_backward(
+    _: Site,
+    gradient: Array,
+    x: Array,
+    weight: Array,
+    bias_sizes: Any,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+    wanted: Sequence[bool],
+) -> tuple[Array | None, Array | None, Array | None]:
+    if transposed:
+        raise NotImplementedError("a transposed convolution")
+    _value, pull_back = jax.vjp(lambda a, w: _convolve(a, w, stride, padding, dilation, groups), x, weight)
+    to_x, to_weight = pull_back(gradient)
+    others = (0, *range(2, x.ndim))
+    return (
+        to_x if wanted[0] else None,
+        to_weight if wanted[1] else None,
+        jnp.sum(gradient, others) if wanted[2] else None,
+    )
+
+
+@lowers("native_layer_norm.default")
+def _layer_norm(
+    _: Site, x: Array, shape: Sequence[int], weight: Array | None, bias: Array | None, eps: float
+) -> tuple[Array, Array, Array]:
+    dims = tuple(range(x.ndim - len(shape), x.ndim))
+    mean = jnp.mean(x, dims, keepdims=True)
+    rstd = lax.rsqrt(jnp.var(x, dims, keepdims=True) + eps)
+    out = (x - mean) * rstd
+    out = out if weight is None else out * weight
+    return out if bias is None else out + bias, mean, rstd

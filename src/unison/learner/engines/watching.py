@@ -1,0 +1,168 @@
+"""What Python holds besides tensors: where tensors hang, and which plain values a trace has frozen."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from unison.learner.engines.recording import current_place
+
+Path: TypeAlias = tuple[tuple[str, Any], ...]
+"""Steps from an object to what hangs below it: ("attribute", name) or ("item", key)."""
+
+_PLAIN = (int, float, complex, str, bytes, bool, type(None))
+_FOREIGN = frozenset(
+    ["abc", "builtins", "collections", "concurrent", "enum", "functools", "gymnasium", "jax", "jaxlib", "logging", "numpy", "pathlib", "pydantic", "pydantic_core", "threading", "torch", "types", "typing", "weakref"]
+)
+_LIMIT = 50_000
+
+
+def children(value: Any) -> Iterator[tuple[tuple[str, Any], Any]]:
+    """What hangs directly below an object: items of containers, attributes of objects of our own and of users."""
+    if isinstance(value, dict):
+        for key, item in value.items():  # pyright: ignore[reportUnknownVariableType]
+            yield ("item", key), item
+    elif isinstance(value, list | tuple):
+        for key, item in enumerate(value):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            yield ("item", key), item
+    elif not _is_foreign(value):
+        for name, item in list(getattr(value, "__dict__", {}).items()):
+            yield ("attribute", name), item
+
+
+def _is_foreign(value: Any) -> bool:
+    if isinstance(value, torch.nn.Module):
+        return False
+    root = type(value).__module__.partition(".")[0]
+    return root in _FOREIGN or isinstance(value, type) or callable(value)
+
+
+def walk(root: Any, skip: frozenset[str] = frozenset()) -> Iterator[tuple[Path, Any]]:
+    """Everything below `root`, nearest first, each object once; attributes of `root` in `skip` are passed over."""
+    seen: set[int] = {id(root)}
+    level: list[tuple[Path, Any]] = [((), root)]
+    count = 0
+    while level:
+        following: list[tuple[Path, Any]] = []
+        for path, value in level:
+            for step, child in children(value):
+                if not path and step[1] in skip:
+                    continue
+                yield (*path, step), child
+                count += 1
+                if count > _LIMIT:
+                    return
+                if isinstance(child, (*_PLAIN, Tensor)) or id(child) in seen:
+                    continue
+                seen.add(id(child))
+                following.append(((*path, step), child))
+        level = following
+
+
+def resolve(root: Any, path: Path) -> Any:
+    """What lies at the end of a path; raises LookupError where it has gone."""
+    value = root
+    for kind, key in path:
+        value = value[key] if kind == "item" else vars(value)[key]
+    return value
+
+
+def assign(root: Any, path: Path, value: Any) -> None:
+    """Put `value` at the end of a path."""
+    kind, key = path[-1]
+    holder = resolve(root, path[:-1])
+    if kind == "item":
+        holder[key] = value
+    else:
+        setattr(holder, key, value)
+
+
+def readable(path: Path) -> str:
+    """A path as a person would write it."""
+    return "self" + "".join(f".{key}" if kind == "attribute" else f"[{key!r}]" for kind, key in path)
+
+
+def tensors_below(root: Any, skip: frozenset[str] = frozenset()) -> dict[int, Path]:
+    """The first path to each tensor below `root`, by the tensor's id."""
+    found: dict[int, Path] = {}
+    for path, value in walk(root, skip):
+        if isinstance(value, Tensor):
+            found.setdefault(id(value), path)
+    return found
+
+
+def plain_values(root: Any, skip: frozenset[str] = frozenset()) -> dict[Path, Any]:
+    """The numbers and strings below `root`, by path."""
+    return {path: value for path, value in walk(root, skip) if isinstance(value, _PLAIN)}
+
+
+def frozen(value: Any, depth: int = 4) -> Any:
+    """A value to compare later: plain data by content, tensors not at all, other objects by identity."""
+    if isinstance(value, Tensor):
+        return None
+    if isinstance(value, _PLAIN) or depth == 0:
+        return value
+    if isinstance(value, Mapping):
+        return {k: frozen(v, depth - 1) for k, v in value.items()}  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, list | tuple | set | frozenset):
+        return [frozen(v, depth - 1) for v in value]  # pyright: ignore[reportUnknownVariableType]
+    return _Same(value)
+
+
+class _Same:
+    """Equal only to itself."""
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other._value is self._value
+
+
+class Spy:
+    """Notes which attributes of an object are read and written while it is active.
+
+    Args:
+        target: the object; its class is replaced by a subclass for the time being.
+        skip: attributes that don't count.
+    """
+
+    def __init__(self, target: Any, skip: frozenset[str]) -> None:
+        self._target = target
+        self._class = type(target)
+        self._skip = skip
+        self.read: dict[str, Any] = {}
+        self.written: dict[str, str] = {}
+
+    def __enter__(self) -> "Spy":
+        self._target.__class__ = _spying_class(self._class, self._note_read, self._note_write)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        object.__setattr__(self._target, "__class__", self._class)
+
+    def _note_read(self, name: str, value: Any) -> None:
+        if name not in self._skip and name not in self.read:
+            self.read[name] = frozen(value)
+
+    def _note_write(self, name: str) -> None:
+        if name not in self._skip:
+            self.written.setdefault(name, current_place())
+
+
+def _spying_class(base: type, note_read: Callable[[str, Any], None], note_write: Callable[[str], None]) -> type:
+    def __getattribute__(self: Any, name: str) -> Any:
+        value = base.__getattribute__(self, name)
+        if not name.startswith("__") and name in base.__getattribute__(self, "__dict__"):
+            note_read(name, value)
+        return value
+
+    def __setattr__(self: Any, name: str, value: Any) -> None:
+        note_write(name)
+        base.__setattr__(self, name, value)
+
+    body = {"__getattribute__": __getattribute__, "__setattr__": __setattr__, "__module__": base.__module__}
+    return type(base.__name__, (base,), body)

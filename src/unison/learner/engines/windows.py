@@ -1,0 +1,124 @@
+"""The optimizer steps of a pass, and the shapes that a program for one of them is made for."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from unison.data.plan import MinibatchPlan, Slot, rank_share
+from unison.data.tensors import TensorColumns
+from unison.learner.metrics import StepMetrics
+from unison.learner.step import LOSS_SHARE, StepContext
+from unison.types import ModuleID, tree_items, tree_map
+
+if TYPE_CHECKING:
+    from unison.learner.torch_learner import TorchLearner
+
+Rows: TypeAlias = tuple[tuple[ModuleID, int], ...]
+Signature: TypeAlias = tuple[tuple[ModuleID, ...], tuple[Rows, ...]]
+"""Which modules step, and how many rows each module has in each minibatch of the window."""
+Minibatches: TypeAlias = list[dict[ModuleID, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Window:
+    """The minibatches of one optimizer step, as this rank sees them.
+
+    Args:
+        modules: those whose optimizers step.
+        slots: the minibatches.
+        ranges: for each of them, the half-open range of each module's order.
+    """
+
+    modules: tuple[ModuleID, ...]
+    slots: tuple[Slot, ...]
+    ranges: tuple[dict[ModuleID, tuple[int, int]], ...]
+
+    @property
+    def signature(self) -> Signature:
+        """What decides which program runs it."""
+        return self.modules, tuple(tuple((m, b - a) for m, (a, b) in part.items()) for part in self.ranges)
+
+
+def windows_of_pass(plan: MinibatchPlan, rank: int, world_size: int, only: ModuleID | None = None) -> list[Window]:
+    """The optimizer steps of one pass, in order.
+
+    Args:
+        plan: the plan of the update.
+        rank: this Learner's place.
+        world_size: the number of Learners.
+        only: leave out all other modules.
+    """
+    gathered: dict[int, list[Slot]] = {}
+    for slot in plan.slots():
+        if only is None or only in slot.ranges:
+            gathered.setdefault(slot.index // plan.accumulation_steps, []).append(slot)
+    windows: list[Window] = []
+    for slots in gathered.values():
+        modules = (only,) if only is not None else tuple(plan.window_rows(slots[0]))
+        ranges: list[dict[ModuleID, tuple[int, int]]] = []
+        for slot in slots:
+            own = {m: rank_share(*slot.ranges[m], rank, world_size) for m in slot.ranges if only in (None, m)}
+            ranges.append({m: (start, stop) for m, (start, stop) in own.items() if stop > start})
+        windows.append(Window(modules, tuple(slots), tuple(ranges)))
+    return windows
+
+
+def window_step(learner: "TorchLearner", window: Window) -> Callable[[Minibatches], list[StepMetrics]]:
+    """The function that a program is made of: all minibatches of one optimizer step."""
+
+    def step(minibatches: Minibatches) -> list[StepMetrics]:
+        logged: list[StepMetrics] = []
+        for index, minibatch in enumerate(minibatches):
+            learner.step = StepContext(window.modules, index == len(minibatches) - 1, True)
+            logged.append(learner._update(minibatch)[2])  # pyright: ignore[reportPrivateUsage]  # the API's name
+        return logged
+
+    return step
+
+
+def example_minibatches(columns: Mapping[ModuleID, TensorColumns], window: Window, shared: bool) -> Minibatches:
+    """The minibatches of a window in the given order of rows; with loss shares if `shared`."""
+    made: Minibatches = []
+    for part in window.ranges:
+        minibatch: dict[ModuleID, dict[str, Any]] = {}
+        for module_id, (start, stop) in part.items():
+            rows = {n: tree_map(lambda t, a=start, b=stop: t[a:b].clone(), c) for n, c in columns[module_id].items()}
+            if shared:
+                device = next(t for c in rows.values() for _, t in tree_items(c)).device
+                rows[LOSS_SHARE] = torch.ones((), device=device) / len(window.ranges)
+            minibatch[module_id] = rows
+        made.append(minibatch)
+    return made
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One tensor of a window's minibatches: column (and path in its tree) of a module in minibatch `slot`."""
+
+    slot: int
+    module_id: ModuleID
+    column: str
+    path: str
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it is the loss share."""
+        return self.column == LOSS_SHARE
+
+    def tensor(self, columns: Mapping[ModuleID, TensorColumns]) -> Tensor:
+        """Its column in the whole batch."""
+        return next(t for path, t in tree_items(columns[self.module_id][self.column]) if path == self.path)
+
+
+def leaves(minibatches: Minibatches) -> list[tuple[Leaf, Tensor]]:
+    """The tensors of a window's minibatches, in a fixed order."""
+    return [
+        (Leaf(slot, module_id, column, path), tensor)
+        for slot, minibatch in enumerate(minibatches)
+        for module_id, rows in minibatch.items()
+        for column, tree in rows.items()
+        for path, tensor in tree_items(tree)
+    ]

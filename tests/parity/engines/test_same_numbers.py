@@ -1,0 +1,88 @@
+"""Every engine leaves the numbers of the eager one, after some hundred steps."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from support.engines import IMAGE, TORQUES, Case, run_both
+from unison.algorithms import PPOLearner
+
+ENGINES = ["xla"]
+
+
+class Scaled(PPOLearner):
+    """Overrides every gradient hook."""
+
+    def compute_gradients(self, loss_per_module: Any) -> Any:
+        return {ref: g * 0.5 for ref, g in super().compute_gradients(loss_per_module).items()}
+
+    def postprocess_gradients_for_module(self, *, module_id: str, config: Any, module_gradients_dict: Any) -> Any:
+        clipped = super().postprocess_gradients_for_module(
+            module_id=module_id, config=config, module_gradients_dict=module_gradients_dict
+        )
+        return {ref: g * (0.0 if "value_head" in ref else 1.0) for ref, g in clipped.items()}
+
+
+class Noisy(PPOLearner):
+    """Draws random numbers in its loss, three ways."""
+
+    def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: Any) -> Any:
+        loss = super().compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
+        values = fwd_out["vf_preds"]
+        kept = torch.nn.functional.dropout(values, 0.3)
+        noise = torch.randn_like(values) + torch.rand(values.shape)
+        return loss + (kept * noise).mean()
+
+
+class Remembering(PPOLearner):
+    """Keeps tensors on itself: one that it replaces and reads again, and one that it only leaves."""
+
+    def build(self) -> None:
+        super().build()
+        self.average = self._get_tensor_variable(0.0)
+
+    def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: Any) -> Any:
+        loss = super().compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
+        self.average = 0.9 * self.average + 0.1 * loss.detach()
+        self.last_values = {"mean": fwd_out["vf_preds"].mean().detach()}
+        return loss + 0.1 * self.average * fwd_out["vf_preds"].mean()
+
+
+def freeze_encoder(learner: Any) -> None:
+    for name, parameter in learner.module["default_policy"].named_parameters():
+        parameter.requires_grad_(not name.startswith("encoder."))
+
+
+CASES = {
+    "discrete": Case(),
+    "continuous": Case(actions=TORQUES),
+    "shared_layers": Case(model={"share_value_layers": True, "activation": "relu"}),
+    "kl_loss_and_value_clipping": Case(use_kl_loss=True, vf_clip_param=0.5),
+    "clip_by_value": Case(grad_clip=0.01, grad_clip_by="value"),
+    "clip_by_norm": Case(grad_clip=0.1, grad_clip_by="norm"),
+    "no_clipping": Case(grad_clip=None),
+    "sgd": Case(optimizer={"name": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}, lr=1e-2),
+    "rmsprop": Case(optimizer={"name": "rmsprop", "momentum": 0.5}),
+    "adamw": Case(optimizer={"name": "adamw", "weight_decay": 0.1}),
+    "schedules": Case(lr=[[0, 1e-3], [500, 1e-5]], entropy_coeff=[[0, 0.1], [500, 0.0]]),
+    "accumulation": Case(gradient_accumulation_steps=2),
+    "no_shuffle": Case(shuffle_batch_per_epoch=False),
+    "ragged": Case(rows=30),
+    "overridden_gradients": Case(cls=Scaled),
+    "noise": Case(cls=Noisy),
+    "tensors_on_self": Case(cls=Remembering),
+    "normalizer": Case(model={"normalize_observations": True}),
+    "activations": Case(model={"activation": "silu", "hidden_sizes": (8, 8)}),
+    "two_modules": Case(modules=("a", "b"), rows=24),
+    "lstm": Case(model={"lstm_size": 8}, time=4, rows=8, minibatch=16, updates=3),
+    "gru": Case(model={"lstm_size": 8, "cell": "gru"}, time=3, rows=8, minibatch=12, updates=2),
+    "images": Case(observations=IMAGE, model={"conv_layers": [(4, 4, 2), (4, 3, 1)]}, rows=16, updates=2, passes=3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", CASES)
+def test_engines_agree(name: str, engine: str) -> None:
+    pytest.importorskip("jax")
+    run_both(CASES[name], engine)
