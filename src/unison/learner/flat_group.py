@@ -101,7 +101,7 @@ class FlatGroup:
 
     def views(self, flat: Tensor) -> list[Tensor]:
         """Views into a flat buffer [N], one of each parameter's shape."""
-        parts = flat.split(self._sizes)
+        parts = flat.split_with_sizes(self._sizes)
         return [part.view(p.shape) for part, p in zip(parts, self.refs.values(), strict=True)]
 
     def _moment_names(self) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """From losses to the gradients that a step applies: differentiate, gather, clip."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -12,12 +12,16 @@ from unison.learner.precision import Precision
 from unison.types import ParamRef
 
 Gradients = dict[ParamRef, Tensor]
+# torch says nothing about this function's type.
+_norm: Callable[[Tensor], Tensor] = torch.linalg.vector_norm  # pyright: ignore[reportUnknownMemberType,reportUnknownVariableType]
 
 
 class ClipFunction(Protocol):
-    """Clips gradients in place and returns their global norm before it (0-d)."""
+    """A way to clip gradients, such as `clip_gradients`."""
 
-    def __call__(self, gradients: Sequence[Tensor], *, grad_clip: float | None, grad_clip_by: str) -> Tensor: ...
+    def __call__(self, gradients: Sequence[Tensor], *, grad_clip: float | None, grad_clip_by: str) -> Tensor:
+        """Clip in place; return the global norm before it (0-d)."""
+        ...
 
 
 def clip_gradients(gradients: Sequence[Tensor], *, grad_clip: float | None, grad_clip_by: str) -> Tensor:
@@ -32,10 +36,7 @@ def clip_gradients(gradients: Sequence[Tensor], *, grad_clip: float | None, grad
     Returns:
         The global norm before clipping, 0-d.
     """
-    if len(gradients) == 1:
-        norm = torch.linalg.vector_norm(gradients[0])
-    else:
-        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
+    norm = _norm(gradients[0]) if len(gradients) == 1 else _norm(torch.stack([_norm(g) for g in gradients]))
     if grad_clip is None:
         return norm
     if grad_clip_by == "value":
@@ -43,7 +44,7 @@ def clip_gradients(gradients: Sequence[Tensor], *, grad_clip: float | None, grad
             gradient.clamp_(-grad_clip, grad_clip)
     elif grad_clip_by == "norm":
         for gradient in gradients:
-            gradient.mul_(_factor(torch.linalg.vector_norm(gradient), grad_clip))
+            gradient.mul_(_factor(_norm(gradient), grad_clip))
     else:
         factor = _factor(norm, grad_clip)
         for gradient in gradients:
@@ -103,7 +104,7 @@ class GradientExchange:
         if self._collective.world_size > 1:
             joined = torch.cat(flats)
             self._collective.all_reduce_(joined)
-            for flat, part in zip(flats, joined.split([f.numel() for f in flats]), strict=True):
+            for flat, part in zip(flats, joined.split_with_sizes([f.numel() for f in flats]), strict=True):
                 flat.copy_(part)
         return {ref: view for slot in slots for ref, view in slot.gradient_views.items()}
 

@@ -221,9 +221,7 @@ class Learner(ABC):
         """`[(name, optimizer), ...]`; of all modules under ALL_MODULES."""
 
     @abstractmethod
-    def get_optimizer(
-        self, module_id: ModuleID = DEFAULT_MODULE_ID, optimizer_name: str = "default_optimizer"
-    ) -> Any:
+    def get_optimizer(self, module_id: ModuleID = DEFAULT_MODULE_ID, optimizer_name: str = "default_optimizer") -> Any:
         """An optimizer; an unknown one raises `OptimizerError` and lists those known."""
 
     @abstractmethod
@@ -235,7 +233,9 @@ class Learner(ABC):
         """The name of a parameter, `"<module_id>/<parameter name>"`."""
 
     @abstractmethod
-    def filter_param_dict_for_optimizer(self, param_dict: Mapping[ParamRef, Any], optimizer: Any) -> dict[ParamRef, Any]:
+    def filter_param_dict_for_optimizer(
+        self, param_dict: Mapping[ParamRef, Any], optimizer: Any
+    ) -> dict[ParamRef, Any]:
         """The entries that belong to the parameters of one optimizer."""
 
     # --- modules and state ---

@@ -1,7 +1,7 @@
 """Metrics of an update: tensors while it runs, plain floats once it is over."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -74,7 +74,8 @@ def reduce_steps(
 def _to_host(steps: Sequence[StepMetrics]) -> list[dict[MetricKey, float]]:
     tensors = [value for step in steps for value in step.values() if isinstance(value, Tensor)]
     by_dtype = [t if t.dtype is torch.float32 else t.to(torch.float32) for t in tensors]
-    numbers = iter(torch.stack(by_dtype).tolist() if by_dtype else [])
+    stacked = torch.stack(by_dtype) if by_dtype else torch.empty(0)
+    numbers = iter(cast("list[float]", stacked.tolist()))  # pyright: ignore[reportUnknownMemberType]  # untyped in torch
     return [
         {key: next(numbers) if isinstance(value, Tensor) else float(value) for key, value in step.items()}
         for step in steps

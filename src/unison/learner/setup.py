@@ -10,7 +10,7 @@ from unison.errors import ConfigError
 from unison.modules import MultiAgentRLModule, MultiAgentRLModuleSpec, RLModule, SingleAgentRLModuleSpec
 from unison.types import DEFAULT_MODULE_ID
 
-_OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+_OPTIMIZERS: dict[str, type[Any]] = {  # Options differ by class.
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
     "sgd": torch.optim.SGD,
@@ -28,9 +28,9 @@ def build_modules(
     Weights are drawn from the config's seed; the global random state stays as it was.
     """
     if module is None:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=()):  # pyright: ignore[reportUnknownMemberType]  # untyped in torch
             if config.seed is not None:
-                torch.manual_seed(config.seed)
+                torch.manual_seed(config.seed)  # pyright: ignore[reportUnknownMemberType]  # untyped in torch
             module = (spec or make_module_spec(config)).build()
     if isinstance(module, MultiAgentRLModule):
         return module
@@ -67,9 +67,7 @@ def seed_generator(seed: int | None) -> torch.Generator:
     return generator
 
 
-def make_optimizer(
-    params: Sequence[torch.nn.Parameter], setting: str | Mapping[str, Any]
-) -> torch.optim.Optimizer:
+def make_optimizer(params: Sequence[torch.nn.Parameter], setting: str | Mapping[str, Any]) -> torch.optim.Optimizer:
     """The optimizer that the setting `optimizer` names, over `params`; its learning rate is set on registration.
 
     Raises:

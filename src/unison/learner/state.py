@@ -175,7 +175,7 @@ def _set_rest(learner: "TorchLearner", rest: Mapping[str, Any]) -> None:
     for name, value in rest.get("precision", {}).items():
         learner.precision.state[name].fill_(float(value))
     if "generator" in rest:
-        learner.generator.set_state(torch.from_numpy(np.array(rest["generator"], dtype=np.uint8)))
+        learner.generator.set_state(torch.as_tensor(np.array(rest["generator"], dtype=np.uint8)))
 
 
 def _check_optimizers(learner: "TorchLearner", state: Mapping[ModuleID, Mapping[str, Any]]) -> None:

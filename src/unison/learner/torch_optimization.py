@@ -108,7 +108,9 @@ class TorchOptimization(Learner, ABC):
         """See Learner.get_param_ref. A parameter that modules share goes by the first of them."""
         return self._find_ref(param, self._param_refs())
 
-    def filter_param_dict_for_optimizer(self, param_dict: Mapping[ParamRef, Any], optimizer: Any) -> dict[ParamRef, Any]:
+    def filter_param_dict_for_optimizer(
+        self, param_dict: Mapping[ParamRef, Any], optimizer: Any
+    ) -> dict[ParamRef, Any]:
         """See Learner.filter_param_dict_for_optimizer."""
         refs = self.optimizers.slot_of(optimizer).refs
         return {ref: param_dict[ref] for ref in refs if ref in param_dict}

@@ -6,7 +6,7 @@ fused kernel where there is one, and plain tensor operations that an engine can 
 """
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,13 +14,17 @@ from torch import Tensor
 Options = dict[str, Any]
 """A param group of a torch optimizer: its settings by name."""
 
+# What torch.optim itself calls; torch exports them under private names only.
+_FUSED_ADAM = torch._fused_adam_  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+_FUSED_ADAMW = torch._fused_adamw_  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+
 
 class UpdateRule(ABC):
     """How one class of optimizer moves parameters. All buffers are flat [N] and changed in place."""
 
-    moments: tuple[str, ...]
+    moments: ClassVar[tuple[str, ...]]
     """The names of the state buffers in torch.optim, in order."""
-    unsupported: dict[str, Any]
+    unsupported: ClassVar[dict[str, Any]]
     """Settings that the rule can't honour unless they have this value."""
 
     def refusal(self, options: Options) -> str | None:
@@ -61,7 +65,7 @@ class AdamRule(UpdateRule):
     """Adam (Kingma & Ba 2015, algorithm 1), and AdamW (Loshchilov & Hutter 2019, algorithm 2) when decoupled."""
 
     moments = ("exp_avg", "exp_avg_sq")
-    unsupported = {"amsgrad": False, "maximize": False, "differentiable": False}
+    unsupported: ClassVar = {"amsgrad": False, "maximize": False, "differentiable": False}
 
     def __init__(self, *, decoupled: bool) -> None:
         self._decoupled = decoupled
@@ -84,7 +88,7 @@ class AdamRule(UpdateRule):
         first, second = moments["exp_avg"], moments["exp_avg_sq"]
         decoupled = self._decoupled or options.get("decoupled_weight_decay", False)
         if fused:
-            kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
+            kernel = _FUSED_ADAMW if decoupled else _FUSED_ADAM
             kernel(
                 [parameters], [gradients], [first], [second], [], [count],
                 lr=lr, beta1=beta1, beta2=beta2, weight_decay=decay, eps=eps,
@@ -106,7 +110,7 @@ class SGDRule(UpdateRule):
     """Stochastic gradient descent with momentum (Sutskever et al. 2013), as torch.optim.SGD defines it."""
 
     moments = ("momentum_buffer",)
-    unsupported = {"maximize": False, "differentiable": False, "dampening": 0}
+    unsupported: ClassVar = {"maximize": False, "differentiable": False, "dampening": 0}
 
     def step(
         self,
@@ -133,7 +137,7 @@ class RMSpropRule(UpdateRule):
     """RMSprop (Tieleman & Hinton 2012, lecture 6.5), as torch.optim.RMSprop defines it."""
 
     moments = ("square_avg", "momentum_buffer")
-    unsupported = {"maximize": False, "differentiable": False, "centered": False}
+    unsupported: ClassVar = {"maximize": False, "differentiable": False, "centered": False}
 
     def step(
         self,

@@ -16,4 +16,6 @@ class LearnerConnector(Protocol):
     the algorithm (`TorchLearner.connectors`).
     """
 
-    def __call__(self, rollout: Rollout, *, learner: "TorchLearner", module_id: ModuleID) -> Rollout: ...
+    def __call__(self, rollout: Rollout, *, learner: "TorchLearner", module_id: ModuleID) -> Rollout:
+        """Change the rollout of one module of `learner`."""
+        ...

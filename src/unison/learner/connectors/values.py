@@ -9,7 +9,8 @@ from torch import Tensor
 from unison.data import Columns
 from unison.data.rollout import Rollout
 from unison.data.sequences import lay_out
-from unison.types import ModuleID, Tree, tree_leaves, tree_map
+from unison.data.trees import slice_rows, take_rows
+from unison.types import ModuleID, Tree, tree_leaves
 
 if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
@@ -39,7 +40,7 @@ def compute_values(learner: "TorchLearner", module_id: ModuleID, rollout: Rollou
     steps = layout.starts - chunk_of[layout.starts]
     batch = {
         Columns.OBS: layout.pad(rollout.observations),
-        Columns.STATE_IN: tree_map(lambda leaf: leaf[steps.to(leaf.device)], rollout.columns[Columns.STATE_IN]),
+        Columns.STATE_IN: take_rows(rollout.columns[Columns.STATE_IN], steps),
         Columns.LOSS_MASK: layout.mask.to(learner.device),
     }
     values = _in_pieces(learner, module_id, batch, max(1, rows_at_once // max_seq_len))
@@ -55,7 +56,7 @@ def _in_pieces(learner: "TorchLearner", module_id: ModuleID, batch: Mapping[str,
         for number, start in enumerate(range(0, rows, rows_at_once)):
             if number % world_size != rank:
                 continue
-            piece = tree_map(lambda leaf, a=start: leaf[a : a + rows_at_once], dict(batch))
+            piece = slice_rows(dict(batch), start, start + rows_at_once)
             found = module.compute_values(piece)
             if values is None:
                 values = found.new_zeros((rows, *found.shape[1:]), dtype=torch.float32)
