@@ -24,7 +24,7 @@ class CheckpointDirectory:
         self.where = f"Checkpoint {os.fspath(path)}"
         self._path = Path(path)
         try:
-            self._descriptor = os.open(locate(Path(os.path.realpath(path))), os.O_RDONLY | os.O_DIRECTORY)
+            self._descriptor = _open_directory(Path(os.path.realpath(path)))
         except FileNotFoundError as error:
             raise CheckpointError(f"{self.where}: there is nothing at this path.") from error
         except NotADirectoryError as error:
@@ -80,3 +80,13 @@ class CheckpointDirectory:
     def damaged(self, name: str, reason: str, remedy: str = RESTORE) -> CheckpointError:
         """The error that says what is wrong with a file."""
         return CheckpointError(f"{self.where}: the file '{name}' {reason}. {remedy}")
+
+
+def _open_directory(path: Path) -> int:
+    while True:
+        try:
+            return os.open(locate(path), os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            # Where directories cannot be exchanged, a living writer may have renamed it just now.
+            if not locate(path).exists():
+                raise

@@ -54,10 +54,11 @@ def test_kill_at_random_moments(writer: Any, tmp_path: Path) -> None:
     writer.write(path, last + 1)
 
 
-def test_reading_while_another_process_replaces(writer: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("exchange", [True, False])
+def test_reading_while_another_process_replaces(writer: Any, tmp_path: Path, exchange: bool) -> None:
     path = tmp_path / "checkpoint"
     writer.write(path, 1)
-    job = {"generation": 2, "floats": 100_000, "delay": 2.0}
+    job = {"generation": 2, "floats": 100_000, "delay": 1.5, "exchange": exchange}
     thread = threading.Thread(target=lambda: writer.run("write_forever", path, **job))
     thread.start()
     found = [1]
