@@ -8,8 +8,10 @@ views of the payload's memory. Functions and classes of `__main__` (a script, a 
 # pyright: reportUnknownMemberType=false
 
 import io
+import math
 import pickle
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import cloudpickle  # pyright: ignore[reportMissingTypeStubs]
@@ -101,31 +103,33 @@ def _dtype_name(dtype: np.dtype[Any]) -> "str | np.dtype[Any]":
 class _Decoder(pickle.Unpickler):
     def __init__(self, memory: memoryview, skeleton: int) -> None:
         super().__init__(io.BytesIO(memory[:skeleton]))
-        self._memory, self._base = memory, _aligned(skeleton)
+        # No methods: an unpickler remembers them, and would keep itself and `memory` alive in a cycle.
+        arrays = memory[_aligned(skeleton) :]
+        self._makers = {"_array": partial(_array, arrays), "_tensor": partial(_tensor, arrays)}
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         if module_name == __name__:
-            return getattr(self, global_name)
+            return self._makers[global_name]
         return super().find_class(module_name, global_name)
 
-    def _array(self, offset: int, shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any]:
-        if 0 in shape:
-            return np.empty(shape, dtype)
-        return np.ndarray(shape, dtype, self._memory, self._base + offset)
 
-    def _tensor(self, offset: int, shape: tuple[int, ...], dtype: torch.dtype, requires_grad: bool) -> torch.Tensor:
-        if 0 in shape:
-            return torch.empty(shape, dtype=dtype, requires_grad=requires_grad)
-        count = dtype.itemsize
-        for length in shape:
-            count *= length
-        flat = torch.from_numpy(np.ndarray((count,), np.uint8, self._memory, self._base + offset))
-        return flat.view(dtype).view(shape).requires_grad_(requires_grad)
+def _array(
+    memory: memoryview, offset: int, shape: tuple[int, ...], dtype: "str | np.dtype[Any]"
+) -> np.ndarray[Any, Any]:
+    if 0 in shape:
+        return np.empty(shape, dtype)
+    return _bytes(memory, offset, math.prod(shape) * np.dtype(dtype).itemsize).view(dtype).reshape(shape)
 
 
-def _array(*_: object) -> None:
-    """Stands in a skeleton for an array; a decoder puts its own method in its place."""
+def _tensor(
+    memory: memoryview, offset: int, shape: tuple[int, ...], dtype: torch.dtype, requires_grad: bool
+) -> torch.Tensor:
+    if 0 in shape:
+        return torch.empty(shape, dtype=dtype, requires_grad=requires_grad)
+    flat = torch.from_numpy(_bytes(memory, offset, math.prod(shape) * dtype.itemsize))
+    return flat.view(dtype).view(shape).requires_grad_(requires_grad)
 
 
-def _tensor(*_: object) -> None:
-    """Stands in a skeleton for a tensor; a decoder puts its own method in its place."""
+def _bytes(memory: memoryview, offset: int, size: int) -> np.ndarray[Any, Any]:
+    """A view that keeps `memory` exported for as long as it lives; np.ndarray(buffer=...) would not."""
+    return np.frombuffer(memory, np.uint8, size, offset)

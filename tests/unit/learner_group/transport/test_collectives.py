@@ -1,0 +1,193 @@
+"""Ranks in threads: the same code as in processes, without their start."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unison.learner_group.collectives import (
+    Collective,
+    CollectiveAborted,
+    CollectiveError,
+    CollectiveTimeout,
+    SharedMemoryMeeting,
+    SingleCollective,
+)
+
+
+class World:
+    """Ranks that run a function each, side by side."""
+
+    def __init__(self, world_size: int, timeout_s: float = 60.0) -> None:
+        self.meeting = SharedMemoryMeeting(world_size, timeout_s)
+        self.ranks = [self.join(rank) for rank in range(world_size)]
+
+    def join(self, rank: int) -> Collective:
+        return self.meeting.joiner()(rank, [os.dup(descriptor) for descriptor in self.meeting.descriptors])
+
+    def run(self, function: Callable[[Collective], Any]) -> list[Any]:
+        """What each rank returns or raises."""
+        results: list[Any] = [None] * len(self.ranks)
+
+        def work(rank: int) -> None:
+            try:
+                results[rank] = function(self.ranks[rank])
+            except CollectiveError as error:
+                results[rank] = error
+
+        threads = [threading.Thread(target=work, args=(rank,)) for rank in range(len(self.ranks))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return results
+
+
+def random_of(rank: int, size: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(rank)).to(dtype)
+
+
+def sum_in_rank_order(world_size: int, size: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    total = random_of(0, size, dtype)
+    for rank in range(1, world_size):
+        total = total + random_of(rank, size, dtype)
+    return total
+
+
+@given(
+    world_size=st.integers(1, 4),
+    sizes=st.lists(st.sampled_from([0, 1, 5, 1000, 65_535, 65_536, 65_539, 200_001]), min_size=1, max_size=5),
+    dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
+)
+def test_sums_are_bit_identical_on_all_ranks_and_in_rank_order(
+    world_size: int, sizes: list[int], dtype: torch.dtype
+) -> None:
+    world = World(world_size)
+    results = world.run(lambda c: [c.all_reduce_(random_of(c.rank, size, dtype)) for size in sizes])
+    for index, size in enumerate(sizes):
+        expected = sum_in_rank_order(world_size, size, dtype)
+        assert all(torch.equal(result[index], expected) for result in results)
+
+
+def test_a_sum_replaces_the_tensor_in_place_whatever_its_shape() -> None:
+    world = World(2)
+
+    def work(c: Collective) -> torch.Tensor:
+        tensor = torch.full((2, 3, 4), float(c.rank + 1))
+        assert c.all_reduce_(tensor) is tensor
+        return tensor
+
+    assert all(torch.equal(result, torch.full((2, 3, 4), 3.0)) for result in world.run(work))
+
+
+def test_a_thousand_operations_in_a_row_never_mix() -> None:
+    world = World(3)
+
+    def work(c: Collective) -> bool:
+        for turn in range(250):
+            assert c.all_reduce_(torch.full((turn % 7 + 1,), float(turn + c.rank)))[0] == 3 * turn + 3
+            assert c.broadcast_(torch.full((3,), float(turn * 10 + c.rank)), turn % 3)[2] == turn * 10 + turn % 3
+            assert c.all_gather([turn, c.rank]).tolist() == [[turn, 0.0], [turn, 1.0], [turn, 2.0]]
+            c.barrier()
+        return True
+
+    assert world.run(work) == [True] * 3
+
+
+def test_a_barrier_lets_nobody_pass_before_the_last_one_came() -> None:
+    world = World(2)
+    came = threading.Event()
+
+    def work(c: Collective) -> bool:
+        if c.rank == 1:
+            time.sleep(0.1)
+            came.set()
+        c.barrier()
+        return came.is_set()
+
+    assert world.run(work) == [True, True]
+
+
+def test_different_operations_or_sizes_are_named() -> None:
+    world = World(2)
+    sizes = world.run(lambda c: c.all_reduce_(torch.zeros(10 + c.rank)))
+    assert "Rank 0 called all_reduce with 40 bytes while rank 1 called all_reduce with 44 bytes" in str(sizes[0])
+    assert isinstance(sizes[1], CollectiveError)
+    world = World(2)
+    kinds = world.run(lambda c: c.barrier() if c.rank else c.all_gather([1.0]))
+    assert "called barrier with 0 bytes while rank 0 called all_gather with 8 bytes" in str(kinds[1])
+
+
+def test_a_tensor_that_cannot_be_shared_is_refused() -> None:
+    collective = World(1).ranks[0]
+    with pytest.raises(CollectiveError, match="contiguous CPU tensor"):
+        collective.all_reduce_(torch.zeros(3, 4).t())
+
+
+def test_a_rank_that_does_not_come_is_named_after_the_deadline() -> None:
+    world = World(3, timeout_s=0.2)
+    results = world.run(lambda c: None if c.rank == 1 else c.barrier())
+    for rank in (0, 2):
+        assert isinstance(results[rank], CollectiveTimeout)
+        assert "for rank [1] in barrier" in str(results[rank])
+
+
+@pytest.mark.parametrize("by_driver", [True, False])
+def test_an_abort_frees_those_who_wait_at_once(by_driver: bool) -> None:
+    world = World(2)
+
+    def work(c: Collective) -> float:
+        if c.rank == 1:
+            time.sleep(0.1)
+            abort = (lambda: world.meeting.abort(1)) if by_driver else c.abort
+            start = time.monotonic()
+            abort()
+            return start
+        with pytest.raises(CollectiveAborted, match="gave up all_reduce"):
+            c.all_reduce_(torch.zeros(3))
+        return time.monotonic()
+
+    freed, aborted = world.run(work)
+    assert freed - aborted < 5.0
+    assert all(c.aborted for c in world.ranks)
+
+
+def test_after_an_abort_all_go_on_in_a_new_epoch_with_a_newcomer() -> None:
+    world = World(3, timeout_s=60.0)
+    world.run(lambda c: [c.all_reduce_(torch.ones(c.rank * 0 + 9)) for _ in range(5)])
+    world.run(lambda c: c.abort() if c.rank == 1 else c.barrier())
+    world.ranks[1] = world.join(1)
+    for collective in world.ranks:
+        collective.join(2)
+    assert not any(c.aborted for c in world.ranks)
+    results = world.run(lambda c: [c.all_reduce_(random_of(c.rank, size)) for size in (9, 100_000, 9)])
+    assert all(torch.equal(r[1], sum_in_rank_order(3, 100_000)) for r in results)
+
+
+def test_an_abort_of_an_old_epoch_does_not_touch_a_new_one() -> None:
+    world = World(2)
+    for collective in world.ranks:
+        collective.join(5)
+    world.meeting.abort(4)
+    assert [r[0].item() for r in world.run(lambda c: c.all_reduce_(torch.ones(1)))] == [2.0, 2.0]
+
+
+def test_a_world_of_one_changes_nothing() -> None:
+    collective = SingleCollective()
+    tensor = torch.randn(3)
+    before = tensor.clone()
+    collective.join(1)
+    collective.barrier()
+    assert torch.equal(collective.all_reduce_(tensor), before)
+    assert torch.equal(collective.broadcast_(tensor), before)
+    assert collective.all_gather([1.0, 2.0]).tolist() == [[1.0, 2.0]]
+    collective.abort()
+    assert not collective.aborted
+    with pytest.raises(ValueError, match="no rank 1"):
+        collective.broadcast_(tensor, 1)
