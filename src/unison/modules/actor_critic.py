@@ -130,7 +130,7 @@ class ActorCritic(RLModule):
         """The moments of the batch's valid observations, if the module normalizes them."""
         if self.normalizer is None:
             return {}
-        return self.normalizer.moments(self._unmask(batch)[0], batch.get(Columns.LOSS_MASK))
+        return self.normalizer.moments(batch[Columns.OBS], batch.get(Columns.LOSS_MASK))
 
     def merge_statistics(self, statistics: Mapping[str, Moments]) -> None:
         """Add moments to the observation normalizer."""
@@ -138,15 +138,10 @@ class ActorCritic(RLModule):
             self.normalizer.merge(statistics)
 
     def _observe(self, batch: Mapping[str, Tree]) -> tuple[Tree, Tensor | None]:
-        """The observations as the encoders want them, and the action mask."""
-        observations, mask = self._unmask(batch)
-        return observations if self.normalizer is None else self.normalizer(observations), mask
-
-    def _unmask(self, batch: Mapping[str, Tree]) -> tuple[Tree, Tensor | None]:
+        """The observations for the encoders (which take no notice of a mask in them), and the action mask."""
         observations = batch[Columns.OBS]
-        if not self._masked:
-            return observations, None
-        return {key: value for key, value in observations.items() if key != MASK_KEY}, observations[MASK_KEY]
+        mask = observations[MASK_KEY] if self._masked else None
+        return observations if self.normalizer is None else self.normalizer(observations), mask
 
     def _policy(self, features: Tensor, mask: Tensor | None) -> Tensor:
         """The distribution's inputs `[..., K]` from features `[..., H]`."""

@@ -26,9 +26,9 @@ class RLModule(nn.Module, ABC):
     `obs` `[B, T, ...]` (T = 1 for acting) and `state_in`, the state `[B, ...]` before the first step of each row, and
     returns `state_out`, the state after the last. Rows are padded at their end and never cross an episode's boundary.
 
-    The outputs are `action_dist_inputs` `[B, K]` or `[B, T, K]` (parameters of `action_distribution`; or `actions`,
-    where a scripted policy has no distribution) and, from `forward_train`, whatever the loss needs, such as `vf_preds`
-    `[B]` or `[B, T]`.
+    The outputs are `action_dist_inputs` `[B, K]` or `[B, T, K]`, the parameters of `action_distribution`; or, from a
+    scripted policy without one, `actions` `[B, ...]` as the environment takes them. `forward_train` returns whatever
+    the loss needs besides, such as `vf_preds` `[B]` or `[B, T]`.
 
     Args:
         observation_space: what the module sees.

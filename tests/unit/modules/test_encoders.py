@@ -129,6 +129,14 @@ def test_images_are_understood_with_channels_first_and_last() -> None:
     torch.testing.assert_close(last(images.reshape(2, 2, 12, 10, 3)), last(images).reshape(2, 2, -1))
 
 
+def test_convolutions_are_followed_by_relu() -> None:
+    encoder = ImageEncoder(spaces.Box(0, 1, (2, 9, 9)), [(3, 3, 2), (4, 2, 1)])
+    images = torch.randn(5, 2, 9, 9)
+    first, second = encoder.layers
+    expected = torch.relu(second(torch.relu(first(images)))).flatten(1)
+    torch.testing.assert_close(encoder(images), expected)
+
+
 def test_images_of_bytes_are_scaled_and_those_of_floats_are_not() -> None:
     of_bytes = ImageEncoder(spaces.Box(0, 255, (10, 10, 3), np.uint8), None)
     of_floats = ImageEncoder(spaces.Box(0, 1, (10, 10, 3)), None)

@@ -14,7 +14,7 @@ from unison.modules import ActorCritic, MultiAgentRLModule, RandomModule, RLModu
 from unison.modules.module_state import ModuleState
 from unison.types import ALL_MODULES, Tree
 
-ODD_IDS = ["a.b", "a/b", "", "keys", "training", "members", "ü %", "a%2Eb", "id:x", "0"]
+ODD_IDS = ["a.b", "a_b", "a/b", "", "keys", "training", "members", "ü %", "a%2Eb", "id:x", "0"]
 
 
 def actor(inputs: int = 4) -> ActorCritic:
