@@ -56,4 +56,4 @@ class Actor:
             arrays = tree_map(lambda a: a[None], arrays)
         elif extra != {1}:
             raise BatchError(f"The observations do not fit the space {space}: give one, or a batch with rows first.")
-        return tree_map(torch.from_numpy, arrays), extra == {0}
+        return tree_map(torch.as_tensor, arrays), extra == {0}

@@ -75,7 +75,7 @@ def _to_host(steps: Sequence[StepMetrics]) -> list[dict[MetricKey, float]]:
     tensors = [value for step in steps for value in step.values() if isinstance(value, Tensor)]
     by_dtype = [t if t.dtype is torch.float32 else t.to(torch.float32) for t in tensors]
     stacked = torch.stack(by_dtype) if by_dtype else torch.empty(0)
-    numbers = iter(cast("list[float]", stacked.tolist()))  # pyright: ignore[reportUnknownMemberType]  # untyped in torch
+    numbers = iter(cast("list[float]", stacked.tolist()))  # pyright: ignore[reportUnknownMemberType]  # untyped
     return [
         {key: next(numbers) if isinstance(value, Tensor) else float(value) for key, value in step.items()}
         for step in steps

@@ -28,9 +28,9 @@ def build_modules(
     Weights are drawn from the config's seed; the global random state stays as it was.
     """
     if module is None:
-        with torch.random.fork_rng(devices=()):  # pyright: ignore[reportUnknownMemberType]  # untyped in torch
+        with torch.random.fork_rng(devices=()):  # pyright: ignore[reportUnknownMemberType]  # untyped
             if config.seed is not None:
-                torch.manual_seed(config.seed)  # pyright: ignore[reportUnknownMemberType]  # untyped in torch
+                torch.manual_seed(config.seed)  # pyright: ignore[reportUnknownMemberType]  # untyped
             module = (spec or make_module_spec(config)).build()
     if isinstance(module, MultiAgentRLModule):
         return module

@@ -113,9 +113,7 @@ class LearnerGroup:
 
     # --- weights and state ---
 
-    def get_weights(
-        self, module_ids: Collection[ModuleID] | None = None, inference_only: bool = False
-    ) -> Weights:
+    def get_weights(self, module_ids: Collection[ModuleID] | None = None, inference_only: bool = False) -> Weights:
         """The weights of some or all modules, with their version."""
         state = self._ask_one("get_module_state", module_ids=module_ids, inference_only=inference_only)
         return Weights(state, version=self.weights_version)
@@ -138,7 +136,8 @@ class LearnerGroup:
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Give all Learners this state; a misfit raises `StateError` and changes nothing."""
         self._ask_all("set_state", state=dict(state))
-        self._updates.num_updates = self._ask_one("get_state", components="learner")["learner"]["counters"]["num_updates"]
+        counters = self._ask_one("get_state", components="learner")["learner"]["counters"]
+        self._updates.num_updates = counters["num_updates"]
         self._outside_changes += 1
 
     def save_state(self, path: str | Path) -> None:
@@ -214,7 +213,7 @@ class LearnerGroup:
     def resize(self, num_learners: int) -> None:
         """Go on with another number of Learners; the state is kept."""
         if num_learners < 0:
-            raise LearnerGroupError(f"num_learners is {num_learners}; a group has 0 Learners (in this process) or more.")
+            raise LearnerGroupError(f"num_learners is {num_learners}; give 0 (in this process) or more.")
         state = self.get_state()
         transport = make_transport(self.config, num_learners)
         transport.start(self._factory, max(1, num_learners))

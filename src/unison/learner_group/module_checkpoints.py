@@ -38,7 +38,8 @@ def read_module_states(
         twice = sorted(wanted.keys() & single.keys())
         if twice:
             raise ModuleError(
-                f"Modules {twice} are named both by rl_module_ckpt_dirs and in {many}; set modules_to_load without them."
+                f"Modules {twice} are named both by rl_module_ckpt_dirs and in {many}; "
+                "set modules_to_load without them."
             )
         parts = read_checkpoint(many, list(wanted.values())).parts
         states = {module_id: parts[part] for module_id, part in wanted.items()}

@@ -187,7 +187,7 @@ def test_the_parser_reads_what_the_safetensors_package_writes() -> None:
         b'{"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}',
         b'{"x": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}',
         b'{"x": {"dtype": "F32", "shape": [1.0], "data_offsets": [0, 4]}}',
-        b'{"x": {"dtype": "XXX", "shape": [1], "data_offsets": [0, 4]}}',
+        b'{"x": {"dtype": "F33", "shape": [1], "data_offsets": [0, 4]}}',
         b'{"x": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}',
         b'{"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}',
     ],
