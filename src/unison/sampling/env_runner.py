@@ -17,10 +17,10 @@ from unison.sampling.metrics import SamplingMetrics, summarize
 from unison.sampling.policy import Policy, RandomPolicy, to_tensors
 from unison.sampling.quota import Quota
 from unison.sampling.reward_normalizer import RewardNormalizer
-from unison.sampling.rollout import Chunk, Rollout, copied, joined
 from unison.sampling.runner import Runner
 from unison.sampling.running import Finished, Recorder, ReturnCounter, RunningEpisodes
 from unison.sampling.seeding import Seeds
+from unison.sampling.storage import Chunk, Storage, copied, joined
 from unison.types import DEFAULT_MODULE_ID, ModuleID
 
 _SPARE_STEPS: Final = 8
@@ -83,7 +83,7 @@ class EnvRunner(Runner):
     def _make_modules(self, module: RLModule | MultiAgentRLModule | None) -> MultiAgentRLModule:
         if module is None:
             spaces = dict.fromkeys(self.config.policies, (self.observation_space, self.action_space))
-            with torch.random.fork_rng(devices=()):
+            with torch.random.fork_rng(devices=()):  # pyright: ignore[reportUnknownMemberType]
                 made: MultiAgentRLModule = make_module_spec(self.config, spaces=spaces).build()
         elif isinstance(module, MultiAgentRLModule):
             made = copy.deepcopy(module)
@@ -148,14 +148,14 @@ class EnvRunner(Runner):
         while missing > 0:
             most_steps = -(-missing // self.num_envs) * (2 if self._environments.resets_take_a_step else 1)
             most_steps += _SPARE_STEPS
-            rollout = Rollout(self._environments.observations, most_steps, self._running, num_rows=missing)
-            self._run(rollout, explore, random_actions)
-            rollout.cut()
-            held = rollout.hold_back(rollout.rows - missing)
-            missing -= rollout.rows - len(held)
-            rewards = self._finish(rollout, [*rollout.chunks, *held])
-            episodes += [rollout.episode(chunk, rewards, self.module_id) for chunk in rollout.chunks]
-            self._held += [copied(rollout.episode(chunk, rewards, self.module_id)) for chunk in held]
+            storage = Storage(self._environments.observations, most_steps, self._running, num_rows=missing)
+            self._run(storage, explore, random_actions)
+            storage.cut()
+            held = storage.hold_back(storage.rows - missing)
+            missing -= storage.rows - len(held)
+            rewards = self._finish(storage, [*storage.chunks, *held])
+            episodes += [storage.episode(chunk, rewards, self.module_id) for chunk in storage.chunks]
+            self._held += [copied(storage.episode(chunk, rewards, self.module_id)) for chunk in held]
         self._metrics.add_episodes(self._take_finished())
         return episodes
 
@@ -165,12 +165,12 @@ class EnvRunner(Runner):
         quota = Quota(num_episodes, self.num_envs)
         parts: dict[str, list[SingleAgentEpisode]] = {}
         while not quota.is_met:
-            rollout = Rollout(self._environments.observations, _EPISODE_BLOCK, self._running)
-            self._run(rollout, explore, random_actions, quota)
-            rollout.cut()
-            rewards = self._finish(rollout, rollout.chunks)
-            for chunk in rollout.chunks:
-                episode = rollout.episode(chunk, rewards, self.module_id)
+            storage = Storage(self._environments.observations, _EPISODE_BLOCK, self._running)
+            self._run(storage, explore, random_actions, quota)
+            storage.cut()
+            rewards = self._finish(storage, storage.chunks)
+            for chunk in storage.chunks:
+                episode = storage.episode(chunk, rewards, self.module_id)
                 parts.setdefault(chunk.id_, []).append(episode)
             quota.take(self._take_finished())
             wanted = {*quota.ids, *self._running.ids}
@@ -201,11 +201,11 @@ class EnvRunner(Runner):
                     break
         self._needs_reset = False
 
-    def _finish(self, rollout: Rollout, chunks: list[Chunk]) -> np.ndarray[Any, Any]:
+    def _finish(self, storage: Storage, chunks: list[Chunk]) -> np.ndarray[Any, Any]:
         """Add what is computed for all steps at once; returns the rewards [E, T] for the Learner."""
         with torch.inference_mode():
-            rollout.add_log_probs(self._policy.log_probs)
-        rewards = rollout.rewards[:, : rollout.steps]
+            storage.add_log_probs(self._policy.log_probs)
+        rewards = storage.rewards[:, : storage.steps]
         if self._normalizer is None:
             return rewards.astype(np.float32)
         begins, valid = np.zeros(rewards.shape, np.bool_), np.zeros(rewards.shape, np.bool_)
@@ -270,6 +270,7 @@ class EnvRunner(Runner):
             raise StateError(f"The weights are for {sorted(weights)}, but '{self.module_id}' acts here.")
         self.modules.set_state({module_id: weights[module_id] for module_id in weights if module_id in self.modules})
         self.weights_version = self.weights_version + 1 if version is None else version
+        self._policy.refresh()
 
     def get_metrics(self) -> dict[str, float]:
         """Averages over the last `metrics_window` episodes (NaN before the first ends), and counts.

@@ -37,6 +37,10 @@ class Policy:
         self._state: Tree = tree_map(partial(_repeated, num_envs), self._initial_state)
         self._stateful = module.is_stateful()
 
+    def refresh(self) -> None:
+        """Ask the module anew for its initial state, which may depend on its weights."""
+        self._initial_state = self.module.get_initial_state()
+
     def reset_state(self, index: int) -> None:
         """Give one environment the state before an episode's first step."""
         if self._stateful:

@@ -111,7 +111,6 @@ class VectorEnvironments(Environments):
         was_done = self._was_done
         if not done.any() and not was_done.any():
             return Outcome(rewards, (), (), 0)
-        done = done & ~was_done
         begun = np.flatnonzero(was_done).tolist()
         self._was_done = done
         ended = np.flatnonzero(done).tolist()

@@ -44,6 +44,8 @@ def test_a_crashed_environment_is_made_anew(
     assert [episode.is_truncated for episode in episodes] == [True, True, False, False, True, True, False, False]
     assert not any(episode.is_terminated for episode in episodes)
     assert len({episode.id_ for episode in episodes}) == 6
+    # Each environment made anew has a seed of its own.
+    assert len({float(episode.get_observations()[0, 0]) for episode in episodes}) == 6
     for episode in episodes:
         steps = episode.get_observations()[:, 2].tolist()
         assert steps == [episode.t_started + step for step in range(len(episode) + 1)]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -60,6 +61,29 @@ def test_the_default_recurrent_module(make_runner: Any) -> None:
             if episode.t_started == 0:
                 assert (leaf[0] == 0).all()
                 assert (leaf[1:] != 0).any()
+
+
+class LearnedStart(RLModule):
+    """Its initial state depends on a parameter."""
+
+    def setup(self) -> None:
+        self.start = torch.nn.Parameter(torch.zeros(1))
+
+    def get_initial_state(self) -> dict[str, Tree]:
+        return {"h": self.start + 1}
+
+    def forward_inference(self, batch: Mapping[str, Tree]) -> dict[str, Tree]:
+        logits = torch.zeros(len(batch[Columns.OBS]), 1, 3)
+        return {Columns.ACTION_DIST_INPUTS: logits, Columns.STATE_OUT: batch[Columns.STATE_IN]}
+
+
+def test_new_weights_change_an_initial_state_that_depends_on_them(make_runner: Any, counting_env: Any) -> None:
+    env = counting_env({})
+    module = LearnedStart(observation_space=env.observation_space, action_space=env.action_space)
+    runner = make_runner(counting_env, module=module)
+    runner.set_weights({"default_policy": {"start": np.full(1, 6.0, np.float32)}})
+    for episode in runner.sample(num_timesteps=20):
+        assert (episode.get_extra_model_outputs(Columns.STATE_IN)["h"] == 7).all()
 
 
 class Scripted(RLModule):

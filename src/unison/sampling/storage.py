@@ -30,7 +30,7 @@ class Chunk(NamedTuple):
 
 
 @final
-class Rollout(Recorder):
+class Storage(Recorder):
     """Arrays [E, T, ...] that a sample is written to, step by step, and its episodes are views of.
 
     Each environment's steps lie one after the other, so that an episode's part is one stretch of memory.
@@ -197,7 +197,7 @@ def joined(chunks: Sequence[SingleAgentEpisode]) -> SingleAgentEpisode:
 
 
 def copied(episode: SingleAgentEpisode) -> SingleAgentEpisode:
-    """The episode in memory of its own, so that it keeps no rollout alive."""
+    """The episode in memory of its own, so that it keeps no storage alive."""
     state = episode.get_state()
     for name in ("observations", "actions", "rewards", "extra_model_outputs"):
         state[name] = tree_map(np.array, state[name])
