@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+
 from support.learners import (
     DISCRETE,
     OBS,
@@ -16,7 +17,6 @@ from support.learners import (
     make_learner,
     weights,
 )
-
 from unison import ALL_MODULES, MultiAgentRLModule, RLModule, SingleAgentRLModuleSpec
 from unison.algorithms import PPOLearner
 from unison.errors import ModuleError, NotBuiltError
@@ -93,9 +93,7 @@ def test_postprocess_gradients_for_module_sees_its_module_and_config() -> None:
             seen.append((module_id, config.lr, len(module_gradients_dict)))
             return {ref: g * 0 for ref, g in module_gradients_dict.items()}
 
-    config = make_config().multi_agent(
-        policies={"a", "b"}, algorithm_config_overrides_per_module={"b": {"lr": 0.125}}
-    )
+    config = make_config().multi_agent(policies={"a", "b"}, algorithm_config_overrides_per_module={"b": {"lr": 0.125}})
     learner = make_learner(config, cls=Halving, module_ids=("a", "b"))
     before = weights(learner)
     learner.update_from_batch({"a": make_columns(8), "b": make_columns(8)})
@@ -181,7 +179,7 @@ def test_configure_optimizers_for_module_may_register_several() -> None:
                     lr_or_lr_schedule=rate,
                 )
 
-    learner, names, results = moved(Two)
+    _, names, results = moved(Two)
     assert names
     assert not any("value" in name or "vf" in name for name in names)
     assert {"gradients_critic_global_norm", "gradients_actor_global_norm"} <= results["default_policy"].keys()

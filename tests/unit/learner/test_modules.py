@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.learners import DISCRETE, OBS, assert_same, differ, make_columns, make_config, make_learner, weights
 
+from support.learners import DISCRETE, OBS, assert_same, differ, make_columns, make_config, make_learner, weights
 from unison import MultiAgentRLModule, MultiAgentRLModuleSpec, SingleAgentRLModuleSpec
 from unison.algorithms import PPOLearner
 from unison.errors import ConfigError, ModuleError

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.learners import assert_same, make_columns, make_config, make_learner, weights
 
+from support.learners import assert_same, make_columns, make_config, make_learner, weights
 from unison.algorithms import PPOLearner
 from unison.errors import ConfigError, OptimizerError
 from unison.learner.flat_group import FlatGroup
@@ -39,7 +39,11 @@ def with_optimizer(make: Any) -> type[PPOLearner]:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_steps_equal_those_of_torch(name: str, fused: bool) -> None:
     torch.manual_seed(0)
-    ours = [torch.nn.Parameter(torch.randn(3, 2)), torch.nn.Parameter(torch.randn(5)), torch.nn.Parameter(torch.ones(()))]
+    ours = [
+        torch.nn.Parameter(torch.randn(3, 2)),
+        torch.nn.Parameter(torch.randn(5)),
+        torch.nn.Parameter(torch.ones(())),
+    ]
     theirs = copy.deepcopy(ours)
     optimizer, reference = OPTIMIZERS[name](ours), OPTIMIZERS[name](theirs)
     rule, reason = rule_for(optimizer)

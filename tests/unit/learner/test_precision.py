@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.learners import assert_same, make_columns, make_config, make_learner, weights
 
+from support.learners import assert_same, make_columns, make_config, make_learner, weights
 from unison import ALL_MODULES
 from unison.algorithms import PPOLearner
 from unison.learner.precision import Precision

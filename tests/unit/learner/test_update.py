@@ -8,11 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from support.learners import BOX, assert_same, differ, make_columns, make_config, make_learner, weights
 from unison import ALL_MODULES, MultiAgentBatch, SampleBatch
 from unison.algorithms import PPOLearner
 from unison.errors import BatchError, NonFiniteError
-
-from support.learners import BOX, assert_same, differ, make_columns, make_config, make_learner, weights
 
 
 def plain_ppo(learner: Any, columns: dict[str, Any], clip: float, steps: int) -> nn.Module:
@@ -209,7 +208,7 @@ class TestNonFinite:
     def test_raise_names_the_parameters_and_undoes_the_update(self) -> None:
         learner = make_learner(make_config(nan_policy="raise"))
         before = weights(learner)
-        with pytest.raises(NonFiniteError, match="default_policy/.*undone"):
+        with pytest.raises(NonFiniteError, match=r"default_policy/.*undone"):
             learner.update_from_batch(self.poisoned(16), minibatch_size=4, num_iters=2)
         assert_same(before, weights(learner))
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.learners import DISCRETE, OBS, assert_same, make_columns, make_config, make_learner
 
+from support.learners import DISCRETE, OBS, assert_same, make_columns, make_config, make_learner
 from unison import ALL_MODULES, LearnerGroup, SingleAgentRLModuleSpec
 from unison.algorithms import PPOLearner
 from unison.errors import BatchError, LearnerGroupError, ModuleError, StateError
@@ -71,8 +71,8 @@ def test_the_version_of_weights_grows() -> None:
         group.set_weights(group.get_weights())
         versions.append(group.get_weights().version)
         assert versions == sorted(set(versions))
+        misfit = {**group.get_weights()["default_policy"], "policy_head.bias": np.zeros((2, 2), np.float32)}
         with pytest.raises(StateError, match=r"\(2, 2\)"):
-            misfit = {**group.get_weights()["default_policy"], "policy_head.bias": np.zeros((2, 2), np.float32)}
             group.set_weights({"default_policy": misfit})
         assert group.get_weights().version == versions[-1]
 

@@ -69,8 +69,10 @@ def test_tensors_come_back_equal(name: str) -> None:
     assert type(back) is type(tensor)
     assert back.dtype == tensor.dtype
     assert back.requires_grad == tensor.requires_grad
-    assert torch.equal(back.to_dense().float() if name == "float8" else back.to_dense(),
-                       tensor.to_dense().float() if name == "float8" else tensor.to_dense())
+    assert torch.equal(
+        back.to_dense().float() if name == "float8" else back.to_dense(),
+        tensor.to_dense().float() if name == "float8" else tensor.to_dense(),
+    )
 
 
 def test_array_bytes_are_not_pickled() -> None:

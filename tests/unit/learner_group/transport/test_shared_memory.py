@@ -4,8 +4,8 @@ import resource
 from pathlib import Path
 
 import pytest
-from support.hosted import limit
 
+from support.hosted import limit
 from unison.errors import LearnerGroupError
 from unison.learner_group.shared_memory import Segment, SharedMemoryError
 
