@@ -1,8 +1,8 @@
 from collections.abc import Iterator
 
 import pytest
-from support.hosted import Hosted
 
+from support.hosted import Hosted
 from unison.learner_group.processes import ProcessTransport
 
 

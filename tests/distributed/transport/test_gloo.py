@@ -2,14 +2,13 @@
 
 import os
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from support.hosted import Hosted, wait_until
 
+from support.hosted import Hosted
 from unison.learner_group.collectives import StoreMeeting
 from unison.learner_group.failures import WorkerError
 from unison.learner_group.processes import ProcessTransport

@@ -49,6 +49,8 @@ class Family:
                 pid = self._hear(self._timeout_s, of=None)
             except PeerGone:
                 pid = None
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_END_S)
         if pid is None:
             ours.close()
             raise LearnerGroupError(
