@@ -75,8 +75,10 @@ class Group:
     @property
     def environment(self) -> str:
         """The name of the environment."""
-        env = self.runs[0].settings.get("environment", {}).get("env")
-        return str(env.get("$import", env)) if isinstance(env, dict) else str(env)
+        env: Any = self.runs[0].settings.get("environment", {}).get("env")
+        if isinstance(env, dict):  # a class or function: {"$import": "module:Name"}
+            env = next(iter(cast("dict[str, Any]", env).values()))
+        return str(env).rpartition(":")[2]
 
     @property
     def goal(self) -> float | None:
@@ -129,7 +131,7 @@ def spread(curves: Sequence[Curve]) -> tuple[Array, Array]:
     """
     start = max(curve.steps[0] for curve in curves)
     stop = min(curve.steps[-1] for curve in curves)
-    grid = np.linspace(start, max(start, stop), _POINTS)
+    grid: Array = np.linspace(float(start), float(max(start, stop)), _POINTS)
     return grid, np.stack([np.interp(grid, curve.steps, curve.values) for curve in curves])
 
 

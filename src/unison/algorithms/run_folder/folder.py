@@ -117,8 +117,18 @@ class RunFolder:
         return read_rows(self.path)
 
     def latest_checkpoint(self) -> Path | None:
-        """The last whole checkpoint, or None."""
-        return CheckpointKeeper(self.checkpoint_folder).latest()
+        """The last whole checkpoint, or None where none was ever written.
+
+        Raises:
+            CheckpointError: there are checkpoints, but none is whole.
+        """
+        latest = CheckpointKeeper(self.checkpoint_folder).latest()
+        if latest is None and any(self.checkpoint_folder.glob("checkpoint_*")):
+            raise CheckpointError(
+                f"No checkpoint in {self.checkpoint_folder} is whole: files are missing or cut off. Restore one from a "
+                "copy, or train anew in another folder."
+            )
+        return latest
 
     def _read_run(self) -> dict[str, Any]:
         self.check()

@@ -46,17 +46,18 @@ def plot_runs(folders: Sequence[RunFolder], path: Path, *, title: str | None = N
 
 def _draw_panel(panel: Any, groups: Sequence[Group]) -> None:
     if len(groups) == 1:
+        what = "return of an episode"
         runs = groups[0].runs
         _draw(panel, [run.training for run in runs], _COLOURS[0], "training episodes")
         _draw(panel, [run.evaluation for run in runs], _COLOURS[1], "evaluation", marker="o")
     else:
         evaluated = all(len(run.evaluation) for group in groups for run in group.runs)
+        what = "return in evaluation" if evaluated else "return in training"
         for number, group in enumerate(groups):
             curves = [run.evaluation if evaluated else run.training for run in group.runs]
             _draw(panel, curves, _COLOURS[number % len(_COLOURS)], group.label)
     for goal in {group.goal for group in groups if group.goal is not None}:
         panel.axhline(goal, color=_GREY, linestyle=(0, (5, 3)), linewidth=1.2, label=f"goal: {goal:g}", zorder=1)
-    what = "return of an episode" if len(groups) == 1 else "return in evaluation" if evaluated else "return in training"
     panel.set_xlabel("environment steps")
     panel.set_ylabel(f"{what} (mean)")
     panel.xaxis.set_major_formatter(_thousands)

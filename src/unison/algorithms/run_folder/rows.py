@@ -30,9 +30,10 @@ def plain(results: Mapping[str, Any]) -> dict[str, Any]:
             made[key] = plain(cast("Mapping[str, Any]", value))
         elif value is None or isinstance(value, str | bool | int):
             made[key] = value
-        elif isinstance(value, float | np.generic):
-            number: Any = value if type(value) is float else value.item()
-            made[key] = number if not isinstance(number, float) or math.isfinite(number) else None
+        else:
+            number: Any = cast("Any", value.item()) if isinstance(value, np.generic) else value
+            if isinstance(number, float | int):
+                made[key] = number if math.isfinite(number) else None
     return made
 
 
@@ -52,8 +53,9 @@ def _items(results: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Scala
 def get_number(row: Mapping[str, Any], path: str) -> float | None:
     """The number under a path, or None where there is none."""
     value = row.get(path)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
 
 
 def read_rows(folder: Path) -> list[Row]:
