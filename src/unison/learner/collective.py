@@ -1,7 +1,9 @@
 """What a Learner needs from the group it is part of: its rank, and sums over all ranks."""
 
-from typing import Protocol
+import json
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -25,3 +27,18 @@ class Alone:
     def all_reduce_(self, tensor: Tensor) -> Tensor:
         """Nothing to add."""
         return tensor
+
+
+def gather_objects(collective: Collective, value: Any) -> list[Any]:
+    """A small JSON-able value of every rank, in order of rank; the same list on each."""
+    if collective.world_size == 1:
+        return [value]
+    data = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+    lengths = torch.zeros(collective.world_size, dtype=torch.int64)
+    lengths[collective.rank] = len(data)
+    collective.all_reduce_(lengths)
+    table = torch.zeros((collective.world_size, int(lengths.max())), dtype=torch.uint8)
+    table[collective.rank, : len(data)] = data
+    collective.all_reduce_(table)
+    rows = zip(table.numpy(), lengths.tolist(), strict=True)  # pyright: ignore[reportUnknownMemberType]  # untyped
+    return [json.loads(row[:length].tobytes()) for row, length in rows]

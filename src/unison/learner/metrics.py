@@ -6,12 +6,16 @@ from typing import Literal, TypeAlias, cast
 import torch
 from torch import Tensor
 
+from unison.learner.collective import Collective, gather_objects
 from unison.types import ModuleID
 
 MetricKey: TypeAlias = tuple[ModuleID, str]
-Reduction: TypeAlias = Literal["mean", "sum"]
+Reduction: TypeAlias = Literal["mean", "step_mean", "sum"]
 StepMetrics: TypeAlias = dict[MetricKey, Tensor | float]
 """What one minibatch logged: 0-d tensors or numbers."""
+
+Sums: TypeAlias = dict[MetricKey, tuple[float, float]]
+"""For each metric the weighted sum, and the sum of the weights."""
 
 NUM_MODULE_STEPS_TRAINED = "num_module_steps_trained"
 
@@ -20,7 +24,8 @@ class Metrics:
     """Collects what the hooks log inside a step, without copying anything to the host.
 
     The results of an update hold, for each metric, the mean over the rows of the last pass: each
-    row counts once. A metric logged with `reduce="sum"` is summed over all passes instead.
+    row counts once. A metric logged with `reduce="step_mean"` belongs to an optimizer step rather than
+    to rows (a gradient's norm), and one with `reduce="sum"` is summed over all passes.
     """
 
     def __init__(self) -> None:
@@ -44,31 +49,50 @@ class Metrics:
 
 
 def reduce_steps(
-    steps: Sequence[StepMetrics], reductions: Mapping[MetricKey, Reduction], num_iters: int
+    steps: Sequence[StepMetrics],
+    around: StepMetrics,
+    reductions: Mapping[MetricKey, Reduction],
+    num_iters: int,
+    collective: Collective,
 ) -> dict[ModuleID, dict[str, float]]:
-    """The results of an update from the steps of its last pass, with one copy to the host.
+    """The results of an update from the steps of its last pass, with one copy to the host; alike on all ranks.
 
     Args:
-        steps: what each minibatch of the last pass logged.
+        steps: what each minibatch of the last pass logged on this rank.
+        around: values that are the same on every rank, reported as they are.
         reductions: how each metric is reduced.
         num_iters: passes over the rows; sums count each of them.
+        collective: the ranks that the rows were shared among.
     """
-    host = _to_host(steps)
-    results: dict[ModuleID, dict[str, float]] = {}
-    weights: dict[MetricKey, float] = {}
+    *host, same = _to_host([*steps, around])
+    sums: Sums = {}
     for step in host:
         for key, value in step.items():
-            module_id, name = key
-            module = results.setdefault(module_id, {})
-            if reductions.get(key, "mean") == "sum":
-                module[name] = module.get(name, 0.0) + value * num_iters
-            else:
-                rows = step.get((module_id, NUM_MODULE_STEPS_TRAINED), 1.0)
-                weights[key] = weights.get(key, 0.0) + rows
-                module[name] = module.get(name, 0.0) + value * rows
-    for (module_id, name), weight in weights.items():
-        results[module_id][name] = results[module_id][name] / weight if weight else 0.0
+            weight = 1.0
+            if reductions.get(key, "mean") == "mean":
+                weight = step.get((key[0], NUM_MODULE_STEPS_TRAINED), 1.0)
+            total, weights = sums.get(key, (0.0, 0.0))
+            # A minibatch without valid rows says nothing, not even NaN.
+            sums[key] = (total + value * weight if weight else total, weights + weight)
+    results: dict[ModuleID, dict[str, float]] = {}
+    for key, (total, weight) in _over_ranks(sums, reductions, collective).items():
+        is_sum = reductions.get(key) == "sum"
+        results.setdefault(key[0], {})[key[1]] = total * num_iters if is_sum else total / weight if weight else 0.0
+    for (module_id, name), value in same.items():
+        results.setdefault(module_id, {})[name] = value
     return results
+
+
+def _over_ranks(sums: Sums, reductions: Mapping[MetricKey, Reduction], collective: Collective) -> Sums:
+    """Add up the sums and weights of all ranks; what belongs to a step, not to rows, is the same on each."""
+    merged: Sums = {}
+    for part in gather_objects(collective, [[*key, *pair] for key, pair in sums.items()]):
+        for module_id, name, total, weight in part:
+            key = (module_id, name)
+            if key not in merged or reductions.get(key) != "step_mean":
+                before = merged.get(key, (0.0, 0.0))
+                merged[key] = (before[0] + total, before[1] + weight)
+    return merged
 
 
 def _to_host(steps: Sequence[StepMetrics]) -> list[dict[MetricKey, float]]:

@@ -217,7 +217,7 @@ class TorchLearner(TorchOptimization):
             tensors = slot.flat_gradients if whole else list(gradients.values())
             if tensors:
                 norm = clip(tensors, grad_clip=config.grad_clip, grad_clip_by=config.grad_clip_by)
-                self.metrics.log_value((module_id, f"gradients_{slot.name}_global_norm"), norm)
+                self.metrics.log_value((module_id, f"gradients_{slot.name}_global_norm"), norm, reduce="step_mean")
         return module_gradients_dict
 
     def _get_clip_function(self) -> ClipFunction:

@@ -147,7 +147,7 @@ def _results(
     if learner.precision.scaled:
         around[ALL_MODULES, "loss_scale"] = learner.precision.state["scale"]
     reductions: dict[MetricKey, Any] = learner.metrics.reductions
-    results = reduce_steps([*steps, around], reductions, num_iters)
+    results = reduce_steps(steps, around, reductions, num_iters, learner.collective)
     totals = results.setdefault(ALL_MODULES, {})
     totals[NUM_MODULE_STEPS_TRAINED] = sum(results[m].get(NUM_MODULE_STEPS_TRAINED, 0.0) for m in columns)
     totals["num_non_finite_steps"] = _count_non_finite(learner, columns, results)

@@ -9,11 +9,10 @@ from typing import Any, Self
 from unison.checkpoint import read_checkpoint, write_checkpoint
 from unison.config import AlgorithmConfig
 from unison.errors import LearnerGroupError, ModuleError
-from unison.learner.learner import ModuleSpec, ShouldUpdate
+from unison.learner.learner import ModuleSpec, Results, ShouldUpdate
 from unison.learner.state import from_parts, to_parts
 from unison.learner_group.inline import InlineTransport
 from unison.learner_group.module_checkpoints import read_module_states
-from unison.learner_group.results import Results
 from unison.learner_group.transport import Transport
 from unison.learner_group.transports import make_transport
 from unison.learner_group.updates import UpdatePipeline

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from unison.config import AlgorithmConfig
 from unison.learner_group.failures import WorkerError
 from unison.learner_group.recovery import recover
-from unison.learner_group.results import Results, merge_results
+from unison.learner.learner import Results
 from unison.learner_group.transport import Call, Transport
 from unison.types import ALL_MODULES
 
@@ -143,7 +143,7 @@ class UpdatePipeline:
         self._restarts_in_a_row = 0
         self._seconds["seconds_queued"] += start - ticket.submitted_at
         self._seconds["seconds_wait"] += time.perf_counter() - start
-        results = merge_results([answer["results"] for answer in answers])
+        results: Results = answers[0]["results"]
         self.num_updates = int(results[ALL_MODULES]["num_updates"])
         results[ALL_MODULES]["ticket"] = float(ticket.number)
         if ticket.return_state:

@@ -61,11 +61,12 @@ class LearnerWorker:
         self.learner = learner
 
     def update(self, source: str, data: Any, arguments: Mapping[str, Any], *, return_state: bool) -> dict[str, Any]:
-        """One update from a "batch" or from "episodes"; with the weights after it, if asked for (of rank 0)."""
+        """One update from a "batch" or from "episodes"; rank 0 returns the results, and the weights if asked for."""
         method = self.learner.update_from_batch if source == "batch" else self.learner.update_from_episodes
         results: dict[str, Any] = dict(method(data, **arguments))
-        state = self.learner.get_module_state() if return_state and self.learner.collective.rank == 0 else None
-        return {"results": results, "state": state}
+        if self.learner.collective.rank > 0:
+            return {}  # All ranks have the same results.
+        return {"results": results, "state": self.learner.get_module_state() if return_state else None}
 
     def undo_update(self, num_updates: int) -> None:
         """Go back to the state after `num_updates` updates, if the last one went beyond it."""

@@ -5,35 +5,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.learners import DISCRETE, OBS, assert_same, make_config, make_learner, weights
 
+from support.episodes import make_episode
+from support.learners import DISCRETE, OBS, assert_same, make_config, make_learner, weights
 from unison import ALL_MODULES, Columns, MultiAgentEpisode, SingleAgentEpisode
 from unison.algorithms import PPOLearner
-from unison.data.rollout import Rollout
+from unison.data.rollout import Rollout, make_rollout
 from unison.errors import BatchError
 from unison.learner.connectors import episodes_to_columns
 from unison.learner.connectors.values import compute_values
 from unison.types import tree_leaves, tree_map
-
-
-def make_episode(steps: int, seed: int, *, end: str = "cut", initial_state: Any = None, **names: Any) -> SingleAgentEpisode:
-    rng = np.random.default_rng(seed)
-    inputs = rng.normal(size=(steps, 3)).astype(np.float32) * 0.1
-    actions = rng.integers(0, 3, steps)
-    logp = torch.from_numpy(inputs).log_softmax(-1).numpy()[np.arange(steps), actions]
-    extra: dict[str, Any] = {"action_dist_inputs": inputs, "action_logp": logp}
-    if initial_state is not None:
-        extra["state_in"] = tree_map(lambda t: rng.normal(size=(steps, *t.shape)).astype(np.float32), initial_state)
-    return SingleAgentEpisode(
-        observations=rng.normal(size=(steps + 1, 4)).astype(np.float32),
-        actions=actions,
-        rewards=rng.normal(size=steps).astype(np.float32),
-        terminated=end == "terminated",
-        truncated=end == "truncated",
-        extra_model_outputs=extra,
-        **names,
-    )
-
 
 EPISODES = [make_episode(5, 0, end="terminated"), make_episode(3, 1, end="truncated"), make_episode(7, 2)]
 
@@ -119,7 +100,9 @@ class TestStateful:
     """LSTM modules: sequences of bounded length, padded at the end, from the states that acting saw."""
 
     def learner(self, **training: Any) -> Any:
-        config = make_config(**training).rl_module(model_config={"hidden_sizes": (8,), "lstm_size": 6, "max_seq_len": 4})
+        config = make_config(**training).rl_module(
+            model_config={"hidden_sizes": (8,), "lstm_size": 6, "max_seq_len": 4}
+        )
         return make_learner(config)
 
     def episodes(self) -> list[SingleAgentEpisode]:
@@ -224,9 +207,13 @@ def test_a_stateful_value_pass_is_bounded_too() -> None:
     sizes: list[int] = []
     module = learner.module["default_policy"]
     original = module.compute_values
-    module.compute_values = lambda batch: (sizes.append(batch["obs"].shape[0] * batch["obs"].shape[1]), original(batch))[1]
-    from unison.data.rollout import make_rollout
 
+    def measured(batch: dict[str, Any]) -> torch.Tensor:
+        rows, steps = batch["obs"].shape[:2]
+        sizes.append(rows * steps)
+        return original(batch)
+
+    module.compute_values = measured
     rollout = make_rollout(TestStateful().episodes(), learner.device)
     compute_values(learner, "default_policy", rollout)
     assert max(sizes) <= 4 * 4 + 4  # four minibatches, and a final observation per sequence

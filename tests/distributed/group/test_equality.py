@@ -1,0 +1,160 @@
+"""N Learners equal one: real processes, random cases, parameters within 1e-5 and bit-identical across ranks."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from support.learners import DISCRETE, OBS, assert_same, make_columns, make_config
+from support.ranks import Rank, ranks
+
+from unison import SingleAgentEpisode
+from unison.config import make_module_spec
+from unison.learner_group.collectives import SingleCollective
+from unison.learner_group.processes import ProcessTransport
+from unison.learner_group.transport import WorkerContext
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+@pytest.fixture(scope="module", params=[2, 3, 4])
+def world(request: pytest.FixtureRequest) -> Iterator[ProcessTransport]:
+    """Processes that serve all cases of this file."""
+    with ranks(request.param) as transport:
+        yield transport
+
+
+def flat(state: Any) -> dict[str, Any]:
+    """Weights and moments by name."""
+    weights = {f"{m}/{n}": v for m, named in state["rl_module"].items() for n, v in named.items()}
+    for m, slots in state["optimizer"].items():
+        for slot, saved in slots.items():
+            for n, moments in saved["moments"].items():
+                weights |= {f"{m}/{slot}/{n}/{k}": v for k, v in moments.items()}
+    return weights
+
+
+def compare(world: ProcessTransport, config: Any, updates: list[Any], modules: tuple[str, ...] = ("a",)) -> list[Any]:
+    """Run the updates on one Learner and on all ranks; returns the outcomes of each rank."""
+    spec = make_module_spec(config, spaces=dict.fromkeys(modules, (OBS, DISCRETE)))
+    alone = Rank(WorkerContext(rank=0, world_size=1, collective=SingleCollective()))
+    first, _ = alone.run(config, spec, {}, [])
+    expected, outcomes = alone.run(config, spec, first, updates)
+    answers = world.gather(world.call("run", config, spec, first, updates))
+    states = [flat(state) for state, _ in answers]
+    for state in states[1:]:
+        assert_same(states[0], state)
+    for name, value in flat(expected).items():
+        np.testing.assert_allclose(states[0][name], value, rtol=1e-5, atol=2e-6, err_msg=name)
+    for rank_outcomes in (found for _, found in answers):
+        for ours, theirs in zip(rank_outcomes, outcomes, strict=True):
+            assert isinstance(ours, str) == isinstance(theirs, str)
+    for _, found in answers:
+        for ours, theirs in zip(found, outcomes, strict=True):
+            if not isinstance(theirs, str):
+                compare_results(ours, theirs)
+    return answers
+
+
+def compare_results(ours: Any, theirs: Any) -> None:
+    """The same metrics, of the same values: each rank reports those of all rows."""
+    for module_id in theirs:
+        assert ours[module_id].keys() == theirs[module_id].keys()
+        for name, value in theirs[module_id].items():
+            if name == "vf_explained_var" or name.startswith("seconds"):  # a ratio of variances has no mean
+                continue
+            expected = pytest.approx(value, rel=1e-3, abs=1e-5, nan_ok=True) if isinstance(value, float) else value
+            assert ours[module_id][name] == expected, name
+
+
+@settings(max_examples=17, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.dictionaries(st.sampled_from("abc"), st.integers(1, 40), min_size=1),
+    size=st.sampled_from([None, 1, 7, 16]),
+    iters=st.integers(1, 2),
+    accumulate=st.integers(1, 3),
+    clip=st.sampled_from([(None, "global_norm"), (0.1, "global_norm"), (0.05, "norm"), (0.01, "value")]),
+    poison=st.booleans(),
+    policy=st.sampled_from(["skip", "zero", "raise"]),
+    shuffle=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_random_cases(
+    world: ProcessTransport,
+    rows: dict[str, int],
+    size: int | None,
+    iters: int,
+    accumulate: int,
+    clip: tuple[float | None, str],
+    poison: bool,
+    policy: str,
+    shuffle: bool,
+    seed: int,
+) -> None:
+    config = make_config(
+        lr=1e-2,
+        optimizer={"name": "adam", "eps": 1e-3},  # with a tiny eps, rounding in a gradient near 0 decides its sign
+        gradient_accumulation_steps=accumulate,
+        grad_clip=clip[0],
+        grad_clip_by=clip[1],
+        nan_policy=policy,
+        shuffle_batch_per_epoch=shuffle,
+        use_kl_loss=True,
+    ).multi_agent(policies=["a", "b", "c"])
+    batches = []
+    for number in range(2):
+        batch = {m: make_columns(n, seed + number + ord(m)) for m, n in rows.items()}
+        if poison and number == 0:
+            next(iter(batch.values()))["advantages"][0] = np.nan
+        batches.append(("batch", batch, {"minibatch_size": size, "num_iters": iters}))
+    compare(world, config.freeze(), batches, ("a", "b", "c"))
+
+
+def test_more_ranks_than_rows(world: ProcessTransport) -> None:
+    config = make_config(lr=1e-2).multi_agent(policies=["a"]).freeze()
+    compare(world, config, [("batch", {"a": make_columns(1)}, {"num_iters": 3})])
+
+
+def episodes(seed: int, initial: Any = None) -> list[SingleAgentEpisode]:
+    """Chunks of several lengths and ends, for module a."""
+    from support.episodes import make_episode
+
+    ends = [(9, "terminated"), (4, "truncated"), (13, "cut"), (1, "terminated")]
+    return [make_episode(n, seed + i, end=end, initial_state=initial, module_id="a") for i, (n, end) in enumerate(ends)]
+
+
+@pytest.mark.parametrize("lstm_size", [None, 6])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_episodes_with_values_advantages_and_padding(
+    world: ProcessTransport, lstm_size: int | None, accumulate: int
+) -> None:
+    config = make_config(
+        lr=1e-2, optimizer={"name": "adam", "eps": 1e-3}, minibatch_size=8, gradient_accumulation_steps=accumulate
+    )
+    config.multi_agent(policies=["a"]).rl_module(
+        model_config={"hidden_sizes": (8,), "lstm_size": lstm_size, "max_seq_len": 4, "normalize_observations": True}
+    )
+    initial = None
+    if lstm_size:
+        initial = config.build_learner(spaces={"a": (OBS, DISCRETE)}).module["a"].get_initial_state()
+    updates = [("episodes", episodes(s, initial), {"minibatch_size": 8, "num_iters": 2}) for s in (0, 10)]
+    compare(world, config.freeze(), updates)
+
+
+def test_the_cases_can_fail(world: ProcessTransport) -> None:
+    """Weighing shards alike, as elsewhere, is seen."""
+    columns = make_columns(2 * world.num_workers + 1)
+    wrong = make_config(lr=1e-2, shuffle_batch_per_epoch=False).multi_agent(policies=["a"]).freeze()
+    right = wrong.copy().training(lr=1.1e-2).freeze()
+    spec = make_module_spec(wrong, spaces={"a": (OBS, DISCRETE)})
+    alone = Rank(WorkerContext(rank=0, world_size=1, collective=SingleCollective()))
+    first, _ = alone.run(wrong, spec, {}, [])
+    expected, _ = alone.run(right, spec, {"rl_module": first["rl_module"]}, [("batch", {"a": columns}, {})])
+    answers = world.gather(world.call("run", wrong, spec, first, [("batch", {"a": columns}, {})]))
+    with pytest.raises(AssertionError):
+        for name, value in flat(expected).items():
+            np.testing.assert_allclose(flat(answers[0][0])[name], value, rtol=1e-5, atol=2e-6)
+    assert isinstance(OBS, gym.spaces.Box)

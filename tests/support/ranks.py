@@ -1,0 +1,50 @@
+"""Learners on real processes, one case after another, without starting processes for each."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from unison import AlgorithmConfig, MultiAgentRLModuleSpec
+from unison.learner_group.processes import ProcessTransport
+from unison.learner_group.transport import WorkerContext
+from unison.learner_group.worker import learner_class
+
+
+class Rank:
+    """What each process hosts: it builds a Learner for each case."""
+
+    def __init__(self, context: WorkerContext) -> None:
+        self._collective = context.collective
+
+    def run(
+        self,
+        config: AlgorithmConfig,
+        spec: MultiAgentRLModuleSpec,
+        state: Mapping[str, Any],
+        updates: list[tuple[str, Any, dict[str, Any]]],
+    ) -> tuple[dict[str, Any], list[Any]]:
+        """Build a Learner, give it `state`, run the updates; its state after them, and the results or errors."""
+        learner = learner_class(config)(config=config, module_spec=spec, collective=self._collective)
+        learner.build()
+        learner.set_state(state)
+        outcomes: list[Any] = []
+        for source, data, arguments in updates:
+            if source == "batch" and self._collective.rank % 2:
+                data = dict(reversed(list(data.items())))  # another order of modules on each shard
+            method = learner.update_from_batch if source == "batch" else learner.update_from_episodes
+            try:
+                outcomes.append(method(data, **arguments))
+            except ArithmeticError as error:
+                outcomes.append(f"{type(error).__name__}: {error}")
+        return learner.get_state(), outcomes
+
+
+@contextmanager
+def ranks(number: int) -> Iterator[ProcessTransport]:
+    """`number` processes, each hosting a `Rank`."""
+    transport = ProcessTransport(timeout_s=120.0)
+    transport.start(Rank, number)
+    try:
+        yield transport
+    finally:
+        transport.stop()
