@@ -40,5 +40,5 @@ def gather_objects(collective: Collective, value: Any) -> list[Any]:
     table = torch.zeros((collective.world_size, int(lengths.max())), dtype=torch.uint8)
     table[collective.rank, : len(data)] = data
     collective.all_reduce_(table)
-    rows = zip(table.numpy(), lengths.tolist(), strict=True)  # pyright: ignore[reportUnknownMemberType]  # untyped
+    rows = zip(table.numpy(), lengths.numpy(), strict=True)
     return [json.loads(row[:length].tobytes()) for row, length in rows]

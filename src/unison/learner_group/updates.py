@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from unison.config import AlgorithmConfig
+from unison.learner.learner import Results
 from unison.learner_group.failures import WorkerError
 from unison.learner_group.recovery import recover
-from unison.learner.learner import Results
 from unison.learner_group.transport import Call, Transport
 from unison.types import ALL_MODULES
 
