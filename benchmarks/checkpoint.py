@@ -5,10 +5,12 @@
 Both save the same float32 parameters to a new path of the same file system, in turn, within one process. Unison
 computes and verifies SHA-256 over every byte, and by default waits until the bytes are on the disk (fsync);
 torch.save does neither, so that saving is shown with and without waiting for the disk on both sides. The
-last row is how long a caller waits for `BackgroundWriter.write`. Times are medians in milliseconds.
+last row is how long a caller waits for `BackgroundWriter.write`. Times are milliseconds, medians and best; on a machine
+that does other things as well, the best say more.
 """
 
 import argparse
+import contextlib
 import os
 import platform
 import shutil
@@ -92,7 +94,8 @@ def compare(weights: Weights, directory: Path, repeats: int) -> dict[str, list[f
         actions = (torch_save, unison_save, torch_save_fsync, unison_save_fsync)
         for action in actions if turn % 2 else reversed(actions):
             taken[action.__name__] = timed(action, weights, directory / action.__name__)
-        for load, saved in ((torch_load, torch_save), (unison_load, unison_save_fsync)):
+        loads = ((torch_load, torch_save), (unison_load, unison_save_fsync))
+        for load, saved in loads if turn % 2 else reversed(loads):
             taken[load.__name__] = timed(load, weights, directory / saved.__name__)
         with BackgroundWriter() as writer:
             start = time.perf_counter()
@@ -121,8 +124,12 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, default=None, help="on which file system; default: the temporary one")
     parser.add_argument("--repeats", type=int, nargs=2, default=(9, 5), help="for 1M and for 100M parameters")
     arguments = parser.parse_args()
-    print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} CPUs, {platform.machine()}, torch {torch.__version__}")
-    print(f"{'parameters':>12} {'':<18} {'torch ms':>10} {'unison ms':>10} {'ratio':>7}   [min to max of unison]")
+    load = os.getloadavg()[0]
+    print(
+        f"{datetime.now(UTC):%Y-%m-%d}, {cpu_model()}, {os.cpu_count()} CPUs, load {load:.1f}, torch {torch.__version__}"
+    )
+    print(f"{'':<31}{'-------- median --------':>27}{'--------- best ---------':>27}")
+    print(f"{'parameters':>12} {'':<18}" + f"{'torch':>9}{'unison':>10}{'ratio':>8}" * 2)
     for parameters, repeats in zip((1_000_000, 100_000_000), arguments.repeats, strict=True):
         weights = make_weights(parameters)
         with tempfile.TemporaryDirectory(dir=arguments.directory) as folder:
@@ -131,11 +138,20 @@ def main() -> None:
             times = compare(weights, directory, repeats)
         count = sum(tensor.numel() for tensor in weights.values())
         for label, torch_name, unison_name in ROWS:
-            theirs, ours = statistics.median(times[torch_name]), statistics.median(times[unison_name])
-            spread = f"[{min(times[unison_name]) * 1e3:.1f} to {max(times[unison_name]) * 1e3:.1f}]"
-            print(
-                f"{count:>12,} {label:<18} {theirs * 1e3:>10.1f} {ours * 1e3:>10.1f} {ours / theirs:>7.2f}   {spread}"
-            )
+            columns = ""
+            for summary in (statistics.median, min):
+                theirs, ours = (summary(times[name]) * 1e3 for name in (torch_name, unison_name))
+                columns += f"{theirs:>9.1f}{ours:>10.1f}{ours / theirs:>8.2f}"
+            print(f"{count:>12,} {label:<18}{columns}")
+
+
+def cpu_model() -> str:
+    """What the kernel calls the processor."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.machine()
 
 
 if __name__ == "__main__":

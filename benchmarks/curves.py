@@ -36,10 +36,9 @@ def main() -> None:
         for seed in arguments.seeds:
             curve = train(TASKS[name], seed, until_solved=arguments.until_solved, progress=_say)
             curves.setdefault(name, []).append(curve)
-    report = make_report(curves)
-    report.show()
-    for path in report.write(arguments.results):
-        print(path)
+        written = make_report(curves).write(arguments.results)
+    make_report(curves).show()
+    print(*written, sep="\n")
 
 
 def _say(line: str) -> None:

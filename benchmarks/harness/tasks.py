@@ -37,15 +37,15 @@ TASKS = {
     task.name: task
     for task in (
         Task("CartPole-v1", "CartPole-v1", _TUNED / "CartPole-v1.yaml", 475, 150_000, 5_000),
-        Task("Acrobot-v1", "Acrobot-v1", _TUNED / "Acrobot-v1.yaml", -100, 300_000),
-        Task("Pendulum-v1", "Pendulum-v1", _TUNED / "Pendulum-v1.yaml", -300, 200_000),
-        Task("Catch", environments.catch, _OWN / "Catch.yaml", 0.95, 150_000),
+        Task("Acrobot-v1", "Acrobot-v1", _TUNED / "Acrobot-v1.yaml", -100, 100_000),
+        Task("Pendulum-v1", "Pendulum-v1", _TUNED / "Pendulum-v1.yaml", -300, 100_000),
+        Task("Catch", environments.catch, _OWN / "Catch.yaml", 0.95, 80_000),
         Task(
             "CartPole-v1 without velocities",
             environments.cartpole_without_velocities,
             _OWN / "CartPoleWithoutVelocities.yaml",
             300,
-            300_000,
+            120_000,
         ),
     )
 }

@@ -64,7 +64,8 @@ def warm(update: Update) -> None:
 
 
 def _has_decided() -> bool:
-    return results.get("engine") != "eager" or "engine_reason" not in results
+    reason = str(results.get("engine_reason", ""))
+    return not any(words in reason for words in ("still short", "being compiled"))
 
 
 def about() -> dict[str, Any]:

@@ -7,6 +7,7 @@ contender's interpreter.
 """
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ class Work:
         total = 0
         for outputs in (self.num_actions, 1):
             sizes = [self.observation, *self.hidden, outputs]
-            for index, (rows, columns) in enumerate(zip(sizes, sizes[1:], strict=False)):
+            for index, (rows, columns) in enumerate(pairwise(sizes)):
                 # Forward, gradient of the weights and, but for the first layer, gradient of the input.
                 total += 2 * rows * columns * (2 if index == 0 else 3)
         return self.modules * self.minibatch * total
