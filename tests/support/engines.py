@@ -1,6 +1,6 @@
 """Runs the same updates on two engines and compares everything that they leave."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -9,12 +9,53 @@ import torch
 
 from unison import PPOConfig
 from unison.algorithms import PPOLearner
+from unison.learner.engines.compiled import CompiledEngine
+from unison.learner.engines.feed import Feed
+from unison.learner.engines.program import Outputs, Program
+from unison.learner.engines.traced import TracedStep
 from unison.types import tree_map
 
 VECTOR = gym.spaces.Box(-np.inf, np.inf, (4,), np.float32)
 IMAGE = gym.spaces.Box(0, 255, (24, 24, 3), np.uint8)
 CHOICE = gym.spaces.Discrete(3)
 TORQUES = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+
+class InterpretedEngine(CompiledEngine):
+    """Runs traced steps as they are, operation by operation: all of a compiling engine but the compiler."""
+
+    name = "interpreted"
+
+    def refusal(self, learner: Any) -> str | None:
+        return None
+
+    def build(self, traced: TracedStep) -> Program:
+        return _Interpreted(traced)
+
+
+class _Interpreted(Program):
+    def __init__(self, traced: TracedStep) -> None:
+        self._traced = traced
+
+    def run(self, state: Sequence[torch.Tensor], captured: Sequence[torch.Tensor], feed: Feed) -> Outputs:
+        traced, rows, left = self._traced, [], []
+        count = traced.layout.num_metrics
+        for number in range(feed.count):
+            leaves: list[torch.Tensor] = []
+            for gather, share in zip(traced.gathers(), feed.shares, strict=True):
+                if gather is not None:
+                    leaves.append(feed.columns[gather[0]][feed.indices[gather[1]][number]])
+                else:
+                    leaves.append(torch.zeros(()) if share is None else share[number])
+            noise = [drawn[number] for drawn in feed.noise]
+            with torch.no_grad():
+                new, outputs = traced.graph.module(list(state), list(captured), leaves, noise)
+                for old, value, scratch in zip(state, new, traced.scratch, strict=True):
+                    if not scratch:
+                        old.copy_(value)
+            rows.append([float(output) for output in outputs[:count]])
+            left = [output.clone() for output in outputs[count:]]
+        return Outputs(np.array(rows, np.float32).reshape(feed.count, count), left)
 
 
 class Case:
@@ -59,10 +100,11 @@ class Case:
 
     def learner(self, engine: str) -> Any:
         """A built Learner on `engine`; weights depend on the seed alone."""
+        known = "eager" if engine == "interpreted" else engine
         config = (
             PPOConfig()
             .rl_module(model_config=self._model)
-            .framework(engine=engine)
+            .framework(engine=known)
             .debugging(seed=0)
             .training(learner_class=self._cls, **self._training)
         )
@@ -70,7 +112,10 @@ class Case:
             config.multi_agent(policies=set(self.modules))
         if self._configure is not None:
             self._configure(config)
-        return config.build_learner(spaces=dict.fromkeys(self.modules, (self.observations, self.actions)))
+        learner = config.build_learner(spaces=dict.fromkeys(self.modules, (self.observations, self.actions)))
+        if engine == "interpreted":
+            learner.engine = InterpretedEngine()
+        return learner
 
     def batch(self, learner: Any, seed: int, rows: int | None = None) -> dict[str, Any]:
         """Columns of each module, [rows, ...] or [rows, time, ...]."""

@@ -1,5 +1,6 @@
 """Every engine leaves the numbers of the eager one, after some hundred steps."""
 
+import shutil
 from typing import Any
 
 import pytest
@@ -7,9 +8,6 @@ import torch
 
 from support.engines import IMAGE, TORQUES, Case, run_both
 from unison.algorithms import PPOLearner
-
-ENGINES = ["xla"]
-
 
 class Scaled(PPOLearner):
     """Overrides every gradient hook."""
@@ -48,12 +46,6 @@ class Remembering(PPOLearner):
         self.last_values = {"mean": fwd_out["vf_preds"].mean().detach()}
         return loss + 0.1 * self.average * fwd_out["vf_preds"].mean()
 
-
-def freeze_encoder(learner: Any) -> None:
-    for name, parameter in learner.module["default_policy"].named_parameters():
-        parameter.requires_grad_(not name.startswith("encoder."))
-
-
 CASES = {
     "discrete": Case(),
     "continuous": Case(actions=TORQUES),
@@ -81,8 +73,22 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+XLA = ["discrete", "continuous", "sgd", "accumulation", "ragged", "noise", "tensors_on_self", "two_modules", "lstm", "images"]
+INDUCTOR = ["continuous", "noise"]
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_engines_agree(name: str, engine: str) -> None:
+def test_a_traced_step_is_the_step(name: str) -> None:
+    run_both(CASES[name], "interpreted")
+
+
+@pytest.mark.parametrize("name", XLA)
+def test_xla_agrees(name: str) -> None:
     pytest.importorskip("jax")
-    run_both(CASES[name], engine)
+    run_both(CASES[name], "xla")
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="inductor needs a C++ compiler")
+@pytest.mark.parametrize("name", INDUCTOR)
+def test_inductor_agrees(name: str) -> None:
+    run_both(CASES[name], "inductor")

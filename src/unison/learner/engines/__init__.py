@@ -13,7 +13,17 @@ __all__ = ["EagerEngine", "Engine", "make_engine"]
 
 def make_engine(learner: "TorchLearner") -> Engine:
     """The engine that the setting `engine` asks for."""
-    from unison.learner.engines.xla import XlaEngine
-
     name = learner.config.engine
-    return XlaEngine() if name == "xla" else EagerEngine()
+    if name == "xla":
+        from unison.learner.engines.xla import XlaEngine
+
+        return XlaEngine()
+    if name == "inductor":
+        from unison.learner.engines.inductor import InductorEngine
+
+        return InductorEngine()
+    if name == "auto":
+        from unison.learner.engines.auto import AutoEngine
+
+        return AutoEngine()
+    return EagerEngine()

@@ -91,8 +91,9 @@ class Guards:
         ]
         self._trainable = [(p, p.requires_grad) for m in self._modules for p in m.parameters()]
 
-    def violation(self) -> str | None:
-        """What has changed since the trace, or None."""
+    def violation(self, seen: dict[str, Any] | None = None) -> str | None:
+        """What has changed since the trace, or None; `seen` keeps the attributes looked at for other guards."""
+        seen = {} if seen is None else seen
         learner = self._learner
         for module_id, module, config in zip(self._module_ids, self._modules, self._configs, strict=True):
             if module_id not in learner.module or learner.module[module_id] is not module:
@@ -111,7 +112,9 @@ class Guards:
             return "which parameters train"
         attributes = vars(learner)
         for name, value in self._read.items():
-            if frozen(attributes.get(name)) != value:
+            if name not in seen:
+                seen[name] = frozen(attributes.get(name))
+            if seen[name] != value:
                 return f"the attribute '{name}' of the Learner"
         return None
 

@@ -26,14 +26,14 @@ def disagreement(program: Program, traced: TracedStep, feed: Feed) -> str | None
     """
     example = traced.example
     state = [before.clone() for before in example.before]
-    outputs = program.run(state, traced.captured(), _first_step(traced, feed))
+    outputs = program.run(state, example.captured, _first_step(traced, feed))
     for number, (new, before, after) in enumerate(zip(state, example.before, example.after, strict=True)):
         if not traced.scratch[number]:
             difference = _relative(new, before, after)
             if difference > _tolerance(after):
                 return f"state {number} of shape {list(after.shape)} differs by {difference:.1%} of the step"
     for number, (mine, theirs) in enumerate(zip(outputs.metrics[0], example.metrics, strict=True)):
-        wanted = float(theirs)
+        mine, wanted = float(mine), float(theirs)
         if wanted == wanted and not abs(mine - wanted) <= 1e-4 + _tolerance(theirs) * abs(wanted):
             return f"metric {number} is {mine} instead of {wanted}"
     return None

@@ -5,25 +5,25 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
-
-from torch import Tensor
 
 from unison.data.plan import MinibatchPlan
 from unison.data.tensors import TensorColumns
+from unison.learner.engines.chains import Chain, Entry, Steps, gathered_metrics, kinds, metrics_by_step, shape_key
 from unison.learner.engines.checking import disagreement
 from unison.learner.engines.eager import EagerEngine, EagerPass
 from unison.learner.engines.engine import Engine
-from unison.learner.engines.feed import Orders, make_feed
-from unison.learner.engines.program import Program
+from unison.learner.engines.feed import Feed, Orders, make_feed
+from unison.learner.engines.program import Job, Outputs, Program
 from unison.learner.engines.recording import Untraceable
 from unison.learner.engines.separation import couplings, is_separable
 from unison.learner.engines.traced import TracedStep, trace_step
 from unison.learner.engines.watching import assign
-from unison.learner.engines.windows import Window, windows_of_pass
+from unison.learner.engines.windows import windows_of_pass
 from unison.learner.metrics import StepMetrics
-from unison.types import ModuleID, tree_items
+from unison.types import ModuleID
 
 if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
@@ -32,44 +32,26 @@ logger = logging.getLogger("unison")
 _MAX_RETRACES = 5
 
 
-@dataclass
-class _Entry:
-    """A traced and compiled step, or the reason why there is none."""
-
-    traced: TracedStep | None = None
-    program: Program | None = None
-    refusal: str | None = None
-    retraces: int = 0
-
-
-@dataclass
-class _Chain:
-    """The windows of modules that step together: those of one pass, each with its program (None: eager)."""
-
-    modules: list[ModuleID]
-    windows: list[Window]
-    entries: list[_Entry] = field(default_factory=list[_Entry])
-
-
 class CompiledEngine(Engine, ABC):
     """Runs steps as programs made from one trace of them; what it can't honour runs eagerly, with a reason."""
 
     fused = True
+    decompositions: Mapping[Any, Any] = {}
+    """Rules that replace operations by simpler ones, by operation."""
 
     def __init__(self) -> None:
+        self.seconds_compile = 0.0
+        self.compiler: ThreadPoolExecutor | None = None
+        """Where programs are compiled beside the training; None compiles them at once."""
         self._eager = EagerEngine()
-        self._entries: dict[Any, _Entry] = {}
+        self._entries: dict[Any, Entry] = {}
+        self._chains: dict[Any, list[Chain]] = {}
         self._sightings: Counter[Any] = Counter()
         self._warned: set[str] = set()
-        self._joint = False
-        self._reason: str | None = None
-        self._seconds_compile = 0.0
+        self._is_joint = False
+        self.reason: str | None = None
+        """Why the last update ran eagerly, wholly or in part."""
         self._ran: set[str] = set()
-
-    # --- what a filling gives ---
-
-    decompositions: Mapping[Any, Any] = {}
-    plain_rnn: bool = False
 
     @abstractmethod
     def refusal(self, learner: "TorchLearner") -> str | None:
@@ -83,108 +65,109 @@ class CompiledEngine(Engine, ABC):
             Untraceable: an operation that the engine does not know; names it.
         """
 
-    # --- running ---
+    def execute(self, jobs: Sequence[Job]) -> list[Outputs]:
+        """Run jobs that don't depend on each other."""
+        return [job.run() for job in jobs]
 
     def run(
         self, learner: "TorchLearner", plan: MinibatchPlan, columns: Mapping[ModuleID, TensorColumns]
     ) -> list[StepMetrics]:
         """See Engine.run."""
-        self._ran, self._reason = set(), None
-        refusal = self.refusal(learner)
-        chains = [] if refusal is not None else self._chains(learner, plan, columns)
-        if refusal is not None:
-            self._note(refusal)
-        if not any(entry.program for chain in chains for entry in chain.entries):
+        self._ran, self.reason = set(), None
+        if not self.prepare(learner, plan, columns):
             self._ran.add("eager")
             return self._eager.run(learner, plan, columns)
         orders = list(plan.permutations(learner.generator))
         collected: list[StepMetrics] = []
-        for chain in chains:
-            collected += self._run_chain(learner, plan, columns, orders, chain)
+        stretches = [chain.stretches(plan.num_iters) for chain in self._chains[shape_key(plan, columns)]]
+        last = plan.num_iters - 1
+        for together in zip_longest(*stretches):
+            jobs: list[tuple[TracedStep, Steps, Job]] = []
+            for entry, steps in (stretch for stretch in together if stretch is not None):
+                if entry.program is None or entry.traced is None:
+                    collected += self._step_eagerly(learner, plan, columns, orders, steps)
+                    continue
+                feed = make_feed(learner, entry.traced, columns, plan, orders, steps)
+                job = Job(entry.program, entry.traced.state(), entry.traced.captured(), feed)
+                jobs.append((entry.traced, steps, job))
+            for (traced, steps, _), outputs in zip(jobs, self.execute([job for *_, job in jobs]), strict=True):
+                self._ran.add(self.name)
+                for path, tensor in zip(traced.layout.left, outputs.left, strict=True):
+                    assign(learner, path, tensor)
+                logged = outputs.metrics[sum(number != last for number, _ in steps) :]
+                if len(logged) and all(len(others) == 1 for others in stretches):
+                    collected += gathered_metrics(traced, logged, learner.metrics.reductions)
+                else:
+                    collected += metrics_by_step(traced, logged)
         return collected
 
     def report(self) -> dict[str, str | float]:
         """See Engine.report."""
         ran = self.name if self.name in self._ran else "eager"
-        report: dict[str, str | float] = {"engine": ran, "seconds_compile": self._seconds_compile}
-        if self._reason is not None:
-            report["engine_reason"] = self._reason
+        report: dict[str, str | float] = {"engine": ran, "seconds_compile": self.seconds_compile}
+        if self.reason is not None:
+            report["engine_reason"] = self.reason
         return report
 
-    def _run_chain(
-        self,
-        learner: "TorchLearner",
-        plan: MinibatchPlan,
-        columns: Mapping[ModuleID, TensorColumns],
-        orders: Orders,
-        chain: _Chain,
-    ) -> list[StepMetrics]:
-        collected: list[StepMetrics] = []
-        own = {m: columns[m] for m in chain.modules}
-        last = plan.num_iters - 1
-        for entry, steps in _stretches(chain, plan.num_iters):
-            if entry.program is None or entry.traced is None:
-                self._ran.add("eager")
-                for number, window in steps:
-                    one_pass = EagerPass(learner, plan, own, orders[number], is_logged=number == last)
-                    logged = [one_pass.step(slot, slot is window.slots[-1]) for slot in window.slots]
-                    collected += logged if number == last else []
-                continue
-            self._ran.add(self.name)
-            logged = self._run_program(learner, plan, columns, orders, entry, steps)
-            skipped = sum(len(window.slots) for number, window in steps if number != last)
-            collected += logged[skipped:]
-        return collected
+    def prepare(self, learner: "TorchLearner", plan: MinibatchPlan, columns: Mapping[ModuleID, TensorColumns]) -> bool:
+        """Make the programs that an update of this shape needs; False if none of its steps has one."""
+        refusal = self.refusal(learner)
+        if refusal is not None:
+            self._note(refusal)
+            return False
+        key = shape_key(plan, columns)
+        chains, seen = self._chains.get(key), dict[str, Any]()
+        if chains is None or not all(entry.is_current(seen) for entry in _entries(chains)):
+            chains = self._chains[key] = self._make_chains(learner, plan, columns)
+        for entry in _entries(chains):
+            entry.settle()
+            if entry.refusal is not None:
+                self._note(entry.refusal)
+        return any(entry.program is not None for entry in _entries(chains))
 
-    def _run_program(
+    def is_compiling(self) -> bool:
+        """Whether programs are being compiled beside the training."""
+        return any(entry.pending is not None and not entry.pending.done() for entry in self._entries.values())
+
+    # --- running ---
+
+    def _step_eagerly(
         self,
         learner: "TorchLearner",
         plan: MinibatchPlan,
         columns: Mapping[ModuleID, TensorColumns],
         orders: Orders,
-        entry: _Entry,
-        steps: Sequence[tuple[int, Window]],
+        steps: Steps,
     ) -> list[StepMetrics]:
-        traced, program = entry.traced, entry.program
-        assert traced is not None
-        assert program is not None
-        feed = make_feed(learner, traced, columns, plan, orders, steps)
-        outputs = program.run(traced.state(), traced.captured(), feed)
-        for path, tensor in zip(traced.layout.left, outputs.left, strict=True):
-            assign(learner, path, tensor)
-        layout = traced.layout
-        return [
-            numbers | {key: row[place] for key, place in places.items()}
-            for row in outputs.metrics
-            for numbers, places in zip(layout.logged, layout.places, strict=True)
-        ]
+        self._ran.add("eager")
+        collected: list[StepMetrics] = []
+        last = plan.num_iters - 1
+        for number, window in steps:
+            own = {m: columns[m] for part in window.ranges for m in part}
+            one_pass = EagerPass(learner, plan, own, orders[number], is_logged=number == last)
+            logged = [one_pass.step(slot, slot is window.slots[-1]) for slot in window.slots]
+            collected += logged if number == last else []
+        return collected
 
     # --- programs ---
 
-    def _chains(
+    def _make_chains(
         self, learner: "TorchLearner", plan: MinibatchPlan, columns: Mapping[ModuleID, TensorColumns]
-    ) -> list[_Chain]:
-        split = len(columns) > 1 and not self._joint and is_separable(learner, list(columns))
+    ) -> list[Chain]:
+        split = len(columns) > 1 and not self._is_joint and is_separable(learner, list(columns))
         groups: list[ModuleID | None] = list(columns) if split else [None]
-        chains: list[_Chain] = []
+        chains: list[Chain] = []
         for only in groups:
-            rank, world_size = learner.collective.rank, learner.collective.world_size
-            windows = windows_of_pass(plan, rank, world_size, only)
-            chain = _Chain([only] if only is not None else list(columns), windows)
-            shared = world_size > 1 or plan.accumulation_steps > 1
+            windows = windows_of_pass(plan, learner.collective.rank, learner.collective.world_size, only)
+            chain = Chain([only] if only is not None else list(columns), windows)
             counts = Counter(window.signature for window in windows)
             main = max(counts, key=lambda signature: counts[signature])
-            made = {
-                signature: self._entry(learner, plan, columns, chain, signature, shared, is_main=signature == main)
-                for signature in counts
-            }
+            made = {s: self._entry(learner, plan, columns, chain, s, is_main=s == main) for s in counts}
             chain.entries = [made[window.signature] for window in windows]
             chains.append(chain)
-        if split:
-            traced = [entry.traced for chain in chains for entry in chain.entries if entry.traced is not None]
-            if couplings(traced):
-                self._joint = True
-                return self._chains(learner, plan, columns)
+        if split and couplings([e.traced for e in _entries(chains) if e.traced is not None]):
+            self._is_joint = True
+            return self._make_chains(learner, plan, columns)
         return chains
 
     def _entry(
@@ -192,103 +175,92 @@ class CompiledEngine(Engine, ABC):
         learner: "TorchLearner",
         plan: MinibatchPlan,
         columns: Mapping[ModuleID, TensorColumns],
-        chain: _Chain,
+        chain: Chain,
         signature: Any,
-        shared: bool,
         *,
         is_main: bool,
-    ) -> _Entry:
-        key = (signature, shared, _kinds(columns, chain.modules))
+    ) -> Entry:
+        shared = learner.collective.world_size > 1 or plan.accumulation_steps > 1
+        kind = kinds(columns, chain.modules)
+        key = (signature, shared, kind)
         self._sightings[key] += 1
         entry = self._entries.get(key)
-        if entry is not None and entry.traced is not None:
-            entry = self._revalidated(key, entry)
+        if entry is not None and entry.traced is not None and not entry.is_current({}):
+            entry = self._outdated(entry)
+            self._entries[key] = entry
         if entry is None or (entry.traced is None and entry.refusal is None):
-            first = not any(k[2] == key[2] and e.program for k, e in self._entries.items())
+            # Shapes that never come again are not worth a program, but the first one most likely does.
+            first = not any(k[2] == kind and e.program for k, e in self._entries.items())
             if self._sightings[key] < 2 and not (is_main and first):
-                return _Entry()
-            window = next(w for w in chain.windows if w.signature == signature)
+                return Entry()
             retraces = entry.retraces if entry is not None else 0
-            entry = self._entries[key] = self._make(learner, plan, columns, chain, window, shared)
+            entry = self._entries[key] = self._make(learner, plan, columns, chain, signature, shared)
             entry.retraces = retraces
-        if entry.refusal is not None:
-            self._note(entry.refusal)
         return entry
 
-    def _revalidated(self, key: Any, entry: _Entry) -> _Entry:
-        """The entry, or an empty one if what its trace froze has changed since."""
+    def _outdated(self, entry: Entry) -> Entry:
+        """What takes the place of an entry whose trace has become wrong."""
         assert entry.traced is not None
-        changed = entry.traced.guards.violation()
-        if changed is None and entry.traced.bindings.refresh():
-            return entry
         retraces = entry.retraces + 1
-        entry = self._entries[key] = _Entry(retraces=retraces)
-        if retraces > _MAX_RETRACES:
-            what = changed or "the memory of the parameters"
-            entry.refusal = f"{what} changes from update to update; make it a tensor (_get_tensor_variable)"
-        return entry
+        if retraces <= _MAX_RETRACES:
+            return Entry(retraces=retraces)
+        what = entry.traced.guards.violation() or "the memory of the parameters"
+        return Entry(refusal=f"{what} changes from update to update; make it a tensor (_get_tensor_variable)")
 
     def _make(
         self,
         learner: "TorchLearner",
         plan: MinibatchPlan,
         columns: Mapping[ModuleID, TensorColumns],
-        chain: _Chain,
-        window: Window,
+        chain: Chain,
+        signature: Any,
         shared: bool,
-    ) -> _Entry:
+    ) -> Entry:
         start = time.perf_counter()
+        steps = chain.first_stretch(signature, plan.num_iters)
         try:
             traced = trace_step(
-                learner, columns, window, shared=shared, decompositions=self.decompositions, plain_rnn=self.plain_rnn
+                learner,
+                columns,
+                steps[0][1],
+                shared=shared,
+                decompositions=self.decompositions,
             )
-            program = self.build(traced)
-            steps = _first_stretch(chain, plan, window)
             given: Orders = [dict.fromkeys(columns)] * plan.num_iters
             feed = make_feed(learner, traced, columns, plan, given, steps, with_noise=False)
-            differing = disagreement(program, traced, feed)
-            if differing is not None:
-                return _Entry(refusal=f"the compiled step does not agree with the eager one: {differing}")
-            return _Entry(traced, program)
         except Untraceable as error:
-            return _Entry(refusal=str(error))
-        except Exception as error:  # whatever it is, the eager step can do without; if it is the user's, it shows there
-            return _Entry(refusal=f"tracing failed with {type(error).__name__}: {str(error).strip().splitlines()[:1]}")
+            return Entry(refusal=str(error))
+        except Exception as error:  # the eager step may do without; if the fault is the user's, it shows there
+            return Entry(refusal=f"tracing failed with {type(error).__name__}: {str(error).strip()[:200]}")
         finally:
-            self._seconds_compile += time.perf_counter() - start
+            self.seconds_compile += time.perf_counter() - start
+        if self.compiler is not None:
+            return Entry(traced, pending=self.compiler.submit(self._compile, traced, feed))
+        made = self._compile(traced, feed)
+        return Entry(refusal=made) if isinstance(made, str) else Entry(traced, made)
+
+    def _compile(self, traced: TracedStep, feed: Feed) -> Program | str:
+        """The program of a traced step, or why there is none. Touches nothing of the Learner."""
+        start = time.perf_counter()
+        try:
+            program = self.build(traced)
+            differing = disagreement(program, traced, feed)
+        except Untraceable as error:
+            return str(error)
+        except Exception as error:  # a compiler may fail in ways that are its own
+            return f"compiling failed with {type(error).__name__}: {str(error).strip()[:200]}"
+        finally:
+            self.seconds_compile += time.perf_counter() - start
+        if differing is not None:
+            return f"the compiled step does not agree with the eager one: {differing}"
+        return program
 
     def _note(self, refusal: str) -> None:
-        self._reason = refusal
+        self.reason = refusal
         if refusal not in self._warned:
             self._warned.add(refusal)
             logger.warning("Engine '%s' steps eagerly: %s.", self.name, refusal)
 
 
-def _stretches(chain: _Chain, passes: int) -> list[tuple[_Entry, list[tuple[int, Window]]]]:
-    """The steps of all passes in order, those that one program runs in a row joined."""
-    stretches: list[tuple[_Entry, list[tuple[int, Window]]]] = []
-    for number in range(passes):
-        for window, entry in zip(chain.windows, chain.entries, strict=True):
-            if stretches and stretches[-1][0] is entry:
-                stretches[-1][1].append((number, window))
-            else:
-                stretches.append((entry, [(number, window)]))
-    return stretches
-
-
-def _first_stretch(chain: _Chain, plan: MinibatchPlan, window: Window) -> list[tuple[int, Window]]:
-    """The steps that the program of `window` will take in a row, beginning with it."""
-    alike = [w for w in chain.windows if w.signature == window.signature]
-    passes = plan.num_iters if len(alike) == len(chain.windows) else 1
-    return [(number, w) for number in range(passes) for w in alike]
-
-
-def _kinds(columns: Mapping[ModuleID, TensorColumns], modules: Sequence[ModuleID]) -> Any:
-    """The shapes of rows and the dtypes of the columns."""
-    kinds: list[Any] = []
-    for module_id in modules:
-        for name, column in columns[module_id].items():
-            for path, tensor in tree_items(column):
-                assert isinstance(tensor, Tensor)
-                kinds.append((module_id, name, path, tuple(tensor.shape[1:]), tensor.dtype))
-    return tuple(kinds)
+def _entries(chains: Sequence[Chain]) -> list[Entry]:
+    return list({id(entry): entry for chain in chains for entry in chain.entries}.values())

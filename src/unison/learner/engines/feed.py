@@ -74,13 +74,17 @@ def make_feed(
 def _rows(leaf: Leaf, orders: Orders, steps: Sequence[tuple[int, Window]], plan: MinibatchPlan) -> Tensor:
     """The rows that each step takes of a module in one of its minibatches, [steps, rows]."""
     total = plan.rows[leaf.module_id]
-    starts = torch.tensor([p * total + window.ranges[leaf.slot][leaf.module_id][0] for p, window in steps])
-    first, last = steps[0][1].ranges[leaf.slot][leaf.module_id]
-    passes = range(max(p for p, _ in steps) + 1)
-    found = [orders[p][leaf.module_id] for p in passes]
-    given = torch.arange(total)
-    order = torch.cat([given if o is None else o for o in found])
-    return order[starts[:, None] + torch.arange(last - first)]
+    ranges = [(number, *window.ranges[leaf.slot][leaf.module_id]) for number, window in steps]
+    first, last = ranges[0][1:]
+    found = [orders[number][leaf.module_id] for number in range(ranges[-1][0] + 1)]
+    given = torch.arange(total) if any(order is None for order in found) else None
+    whole = torch.cat([given if order is None and given is not None else order for order in found])  # pyright: ignore[reportArgumentType, reportCallIssue]
+    size = last - first
+    begin = ranges[0][0] * total + first
+    if all(number * total + start == begin + i * size for i, (number, start, _) in enumerate(ranges)):
+        return whole[begin : begin + len(ranges) * size].view(len(ranges), size)
+    starts = torch.tensor([number * total + start for number, start, _ in ranges])
+    return whole[starts[:, None] + torch.arange(size)]
 
 
 def _shares(

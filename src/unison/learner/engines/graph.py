@@ -16,7 +16,6 @@ _IDENTITIES = {
     torch.ops.aten.alias.default,
     torch.ops.aten.lift_fresh.default,
     torch.ops.aten.lift_fresh_copy.default,
-    torch.ops.aten.clone.default,
 }
 
 
@@ -194,7 +193,9 @@ def _check_draw(call: Call, recording: Recording) -> None:
 def _simplify(module: torch.fx.GraphModule) -> None:
     graph = module.graph
     for node in list(graph.nodes):
-        if node.op == "call_function" and node.target in _IDENTITIES:
+        # The state is cloned so that it may be written into; a graph without writes needs no clone.
+        is_state = node.target is torch.ops.aten.clone.default and node.args[0].op == "placeholder" and not node.kwargs
+        if node.op == "call_function" and (node.target in _IDENTITIES or is_state):
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
     graph.eliminate_dead_code()

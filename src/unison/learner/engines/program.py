@@ -3,10 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from unison.learner.engines.feed import Feed
+
+Matrix = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass
@@ -14,11 +18,11 @@ class Outputs:
     """What a run of steps returns besides the state.
 
     Args:
-        metrics: for each step, its metrics in the order of the trace.
+        metrics: [steps, metrics] float32, in the order of the trace.
         left: the other outputs, of the last step.
     """
 
-    metrics: list[list[float]]
+    metrics: Matrix
     left: list[Tensor]
 
 
@@ -34,3 +38,17 @@ class Program(ABC):
             captured: the storages that are only read.
             feed: rows, shares and random numbers of each step.
         """
+
+
+@dataclass
+class Job:
+    """A program with what it is to be run on."""
+
+    program: Program
+    state: list[Tensor]
+    captured: list[Tensor]
+    feed: Feed
+
+    def run(self) -> Outputs:
+        """Run it alone."""
+        return self.program.run(self.state, self.captured, self.feed)

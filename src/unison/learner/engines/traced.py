@@ -49,6 +49,7 @@ class Example:
         minibatch: its tensors.
         noise: the random numbers that it drew.
         before: the state's storages.
+        captured: the storages that it only read.
         after: the same after the step.
         metrics: what it logged, in the order of the outputs.
     """
@@ -56,6 +57,7 @@ class Example:
     minibatch: list[Tensor]
     noise: list[Tensor]
     before: list[Tensor]
+    captured: list[Tensor]
     after: list[Tensor]
     metrics: list[Tensor]
 
@@ -111,7 +113,6 @@ def trace_step(
     *,
     shared: bool,
     decompositions: Mapping[Any, Any] | None = None,
-    plain_rnn: bool = False,
 ) -> TracedStep:
     """Trace the step that `window` stands for.
 
@@ -121,12 +122,11 @@ def trace_step(
         window: which modules and how many rows.
         shared: whether minibatches carry a loss share.
         decompositions: rules that replace operations by simpler ones.
-        plain_rnn: take recurrent layers apart into matrix products.
 
     Raises:
         Untraceable: with the reason and the line that causes it.
     """
-    recorder = _StepRecorder(learner, columns, window, shared=shared, plain_rnn=plain_rnn)
+    recorder = _StepRecorder(learner, columns, window, shared=shared)
     first = recorder.run(warm_up=True)
     recording, spy, left = recorder.run()
     differing = recording.difference(first[0])
@@ -140,6 +140,7 @@ def trace_step(
         minibatch=[tensor for _, tensor in recording.inputs],
         noise=recording.drawn,
         before=[recording.before[keys[s]] for s in graph.state],
+        captured=[bindings.storages[s].clone() for s in graph.captured],
         after=[recording.after[keys[s]] for s in graph.state],
         metrics=[recording.values[ref.index].detach() for ref in outputs[: layout.num_metrics]],
     )
@@ -157,13 +158,11 @@ class _StepRecorder:
         window: Window,
         *,
         shared: bool,
-        plain_rnn: bool,
     ) -> None:
         self._learner = learner
         self._columns = columns
         self._window = window
         self._shared = shared
-        self._plain_rnn = plain_rnn
 
     def run(self, *, warm_up: bool = False) -> tuple[Recording, Spy, dict[Path, Ref]]:
         """Take the step and undo it; a warm-up lets objects fill their caches."""
@@ -175,7 +174,7 @@ class _StepRecorder:
         spy = Spy(learner, MOVED_BY_ENGINES)
 
         def observed() -> Any:
-            with spy, _rnn(self._plain_rnn):
+            with spy, _plain_rnn():
                 result = step(minibatches)
             effects.compare()
             return result
@@ -200,10 +199,10 @@ class _StepRecorder:
 
 
 @contextmanager
-def _rnn(plain: bool) -> Iterator[None]:
-    """Without oneDNN, torch takes recurrent layers apart; its own context manager sets more and warns of it."""
+def _plain_rnn() -> Iterator[None]:
+    """Without oneDNN, torch takes recurrent layers apart. Its own context manager sets more, and warns of it."""
     enabled: bool = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(enabled and not plain)
+    torch._C._set_mkldnn_enabled(False)
     try:
         yield
     finally:

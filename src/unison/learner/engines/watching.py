@@ -13,7 +13,27 @@ Path: TypeAlias = tuple[tuple[str, Any], ...]
 
 _PLAIN = (int, float, complex, str, bytes, bool, type(None))
 _FOREIGN = frozenset(
-    ["abc", "builtins", "collections", "concurrent", "enum", "functools", "gymnasium", "jax", "jaxlib", "logging", "numpy", "pathlib", "pydantic", "pydantic_core", "threading", "torch", "types", "typing", "weakref"]
+    [
+        "abc",
+        "builtins",
+        "collections",
+        "concurrent",
+        "enum",
+        "functools",
+        "gymnasium",
+        "jax",
+        "jaxlib",
+        "logging",
+        "numpy",
+        "pathlib",
+        "pydantic",
+        "pydantic_core",
+        "threading",
+        "torch",
+        "types",
+        "typing",
+        "weakref",
+    ]
 )
 _LIMIT = 50_000
 

@@ -3,8 +3,9 @@
 import os
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from torch import Tensor
 from torch._decomp import core_aten_decompositions
 
 from unison.errors import MissingExtraError
+from unison.learner.engines.cache import cache_directory
 from unison.learner.engines.compiled import CompiledEngine
 from unison.learner.engines.feed import Feed
 from unison.learner.engines.fingerprint import fingerprint
-from unison.learner.engines.program import Outputs, Program
+from unison.learner.engines.program import Job, Outputs, Program
 from unison.learner.engines.recording import Untraceable
 from unison.learner.engines.traced import TracedStep
 
@@ -39,14 +41,13 @@ class XlaEngine(CompiledEngine):
     """
 
     name = "xla"
-    plain_rnn = True
 
     def __init__(self) -> None:
         super().__init__()
         if not is_available():
             raise MissingExtraError("jax", "xla", "engine='xla'")
         self.decompositions = dict(core_aten_decompositions())
-        self._functions: dict[str, Callable[..., Any]] = {}
+        self._functions: dict[str, _Function] = {}
 
     def refusal(self, learner: "TorchLearner") -> str | None:
         """See CompiledEngine.refusal."""
@@ -70,37 +71,95 @@ class XlaEngine(CompiledEngine):
             self._functions[key] = _make_function(traced)
         return _XlaProgram(traced, self._functions[key])
 
+    def execute(self, jobs: Sequence[Job]) -> list[Outputs]:
+        """See CompiledEngine.execute. Modules of the same make take their steps in one call."""
+        groups: dict[Any, list[int]] = {}
+        for number, job in enumerate(jobs):
+            assert isinstance(job.program, _XlaProgram)
+            groups.setdefault((id(job.program.function), _shapes(job)), []).append(number)
+        outputs: dict[int, Outputs] = {}
+        for numbers in groups.values():
+            found = run_together([jobs[number] for number in numbers])
+            outputs |= dict(zip(numbers, found, strict=True))
+        return [outputs[number] for number in range(len(jobs))]
+
 
 class _XlaProgram(Program):
-    def __init__(self, traced: TracedStep, function: Callable[..., Any]) -> None:
-        self._function = function
-        self._num_metrics = traced.layout.num_metrics
-        self._kept = [not scratch for scratch in traced.scratch]
+    """A traced step as a function of JAX, which modules of the same make share."""
+
+    def __init__(self, traced: TracedStep, function: "_Function") -> None:
+        self.function = function
+        self.kept = [not scratch for scratch in traced.scratch]
 
     def run(self, state: Sequence[Tensor], captured: Sequence[Tensor], feed: Feed) -> Outputs:
         """See Program.run."""
-        jax: Any = __import__("jax")
-        lengths = [len(t) for t in (*feed.indices, *feed.noise, *(s for s in feed.shares if s is not None))]
-        steps = _capacity(max(lengths, default=feed.count))
-        with jax.enable_x64(True):
-            new, metrics, left = self._function(
-                [_array(tensor) for tensor in state],
-                [_array(tensor) for tensor in captured],
-                [_padded(_array(column), _capacity(len(column))) for column in feed.columns],
-                [_padded(index.to(torch.int32).numpy(), steps) for index in feed.indices],
-                [None if share is None else _padded(_array(share), steps) for share in feed.shares],
-                [_padded(_array(noise), steps) for noise in feed.noise],
-                np.int32(feed.count),
-            )
-            targets = [tensor for tensor, kept in zip(state, self._kept, strict=True) if kept]
-            with torch.no_grad():
-                for tensor, array in zip(targets, new, strict=True):
-                    tensor.copy_(_tensor(array))
-            rows_logged = np.asarray(metrics)[: feed.count].tolist()
-            return Outputs(rows_logged, [_tensor(array).clone() for array in left])
+        return run_together([Job(self, list(state), list(captured), feed)])[0]
 
 
-def _make_function(traced: TracedStep) -> Callable[..., Any]:
+@dataclass
+class _Function:
+    """The compiled loop over steps, for one module and for several of the same make."""
+
+    single: Callable[..., Any]
+    several: Callable[..., Any]
+
+
+def run_together(jobs: Sequence[Job]) -> list[Outputs]:
+    """Run jobs of one function and of the same shapes in one call."""
+    first = jobs[0].program
+    assert isinstance(first, _XlaProgram)
+    inputs = [_inputs(job) for job in jobs]
+    jax: Any = import_module("jax")
+    alone = len(jobs) == 1
+    with jax.enable_x64(True):
+        call = first.function.single if alone else first.function.several
+        new, metrics, left = call(*(inputs[0] if alone else _stacked(inputs)))
+        arrays = [np.asarray(array) for array in new]
+        logged, leftover = np.asarray(metrics), [np.asarray(array) for array in left]
+    outputs: list[Outputs] = []
+    for number, job in enumerate(jobs):
+        pick: Any = ... if alone else number
+        targets = [tensor for tensor, kept in zip(job.state, first.kept, strict=True) if kept]
+        for tensor, array in zip(targets, arrays, strict=True):
+            np.copyto(_array(tensor), array[pick])
+        rest = [_tensor(array[pick]) for array in leftover]
+        outputs.append(Outputs(logged[pick][: job.feed.count], rest))
+    return outputs
+
+
+def _inputs(job: Job) -> tuple[Any, ...]:
+    """The arguments of a function: state, captured, columns, indices, shares, noise, count."""
+    feed = job.feed
+    lengths = [len(t) for t in (*feed.indices, *feed.noise, *(s for s in feed.shares if s is not None))]
+    steps = _capacity(max(lengths, default=feed.count))
+    return (
+        [_array(tensor) for tensor in job.state],
+        [_array(tensor) for tensor in job.captured],
+        [_padded(_array(column), _capacity(len(column))) for column in feed.columns],
+        [_padded(index.to(torch.int32).numpy(), steps) for index in feed.indices],
+        [None if share is None else _padded(_array(share), steps) for share in feed.shares],
+        [_padded(_array(noise), steps) for noise in feed.noise],
+        np.int32(feed.count),
+    )
+
+
+def _stacked(inputs: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+    parts: list[Any] = []
+    for pieces in zip(*inputs, strict=True):
+        if isinstance(pieces[0], list):
+            parts.append([None if group[0] is None else np.stack(group) for group in zip(*pieces, strict=True)])
+        else:
+            parts.append(np.stack(pieces))
+    return tuple(parts)
+
+
+def _shapes(job: Job) -> Any:
+    feed = job.feed
+    columns = tuple((_capacity(len(c)), *c.shape[1:]) for c in feed.columns)
+    return columns, tuple(_capacity(len(i)) for i in feed.indices)
+
+
+def _make_function(traced: TracedStep) -> _Function:
     """The program: a loop over steps, each of which picks its rows and moves the state."""
     from unison.learner.engines.lowering import to_jax
     from unison.learner.engines.lowering.table import jax, jnp, lax
@@ -146,23 +205,23 @@ def _make_function(traced: TracedStep) -> Callable[..., Any]:
         left = [jnp.zeros(s.shape, s.dtype) for s in shapes[2]]
         return lax.fori_loop(0, count, body, (start, logged, left))
 
-    return jax.jit(update)
+    def update_several(*inputs: Any) -> Any:
+        return lax.map(lambda each: update(*each), inputs)
+
+    return _Function(jax.jit(update), jax.jit(update_several))
 
 
 def _array(tensor: Tensor) -> Any:
     if tensor.dtype is torch.bfloat16:
-        import ml_dtypes  # a part of JAX
-
-        return tensor.detach().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    return tensor.detach().contiguous().numpy()
+        half: Any = import_module("ml_dtypes").bfloat16  # a part of JAX
+        return tensor.detach().view(torch.int16).numpy().view(half)
+    return tensor.detach().numpy()
 
 
 def _tensor(array: Any) -> Tensor:
-    found = np.asarray(array)
-    if found.dtype.name == "bfloat16":
-        return torch.from_numpy(found.view(np.int16).copy()).view(torch.bfloat16)
-    found.flags.writeable = found.flags.writeable  # silence nothing: torch only reads it
-    return torch.from_numpy(found.copy() if not found.flags.writeable else found)
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
+    return torch.from_numpy(array.copy())
 
 
 def _capacity(count: int) -> int:
@@ -186,15 +245,7 @@ def _set_up_jax() -> None:
         if "XLA_FLAGS" not in os.environ and torch.get_num_threads() == 1:
             os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
-        jax: Any = __import__("jax")
+        jax: Any = import_module("jax")
         if jax.config.jax_compilation_cache_dir is None:
             jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "xla"))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-
-
-def cache_directory() -> Path:
-    """Where compiled programs are kept between runs: UNISON_CACHE_DIR, else the user's cache."""
-    given = os.environ.get("UNISON_CACHE_DIR")
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unison"

@@ -1,0 +1,143 @@
+"""`engine="auto"`: eager at once, then whatever measures fastest here, once the run is long enough to pay for it."""
+
+import shutil
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from unison.data.plan import MinibatchPlan
+from unison.data.tensors import TensorColumns
+from unison.learner.engines.compiled import CompiledEngine
+from unison.learner.engines.eager import EagerEngine
+from unison.learner.engines.engine import Engine
+from unison.learner.metrics import StepMetrics
+from unison.types import ModuleID
+
+if TYPE_CHECKING:
+    from unison.learner.torch_learner import TorchLearner
+
+PATIENCE = {"xla": 1.0, "inductor": 30.0}
+"""Seconds of stepping after which compiling for an engine is worth its price, which is about as long."""
+_SAMPLES = 3
+_GOOD_ENOUGH = 3.0
+"""Once an engine is this many times faster than eager, slower compilers are not tried any more."""
+
+
+class AutoEngine(Engine):
+    """Measures engines on the Learner's own updates and keeps the fastest.
+
+    Numbers differ between engines as float32 rounds, so runs under `auto` repeat each other only to
+    that accuracy; for bit-identical runs name the engine.
+    """
+
+    name = "auto"
+    fused = True
+
+    def __init__(self) -> None:
+        self._engines: dict[str, Engine] = {"eager": EagerEngine()}
+        self._untried: list[str] | None = None
+        self._best = "eager"
+        self._trial: str | None = None
+        self._stepping = 0.0
+        self._samples: dict[str, list[float]] = {}
+        self._refusals: dict[str, str] = {}
+        self._last: Engine = self._engines["eager"]
+
+    def run(
+        self, learner: "TorchLearner", plan: MinibatchPlan, columns: Mapping[ModuleID, TensorColumns]
+    ) -> list[StepMetrics]:
+        """See Engine.run."""
+        engine = self._last = self._choose(learner, plan, columns)
+        start = time.perf_counter()
+        compiled_before = engine.seconds_compile if isinstance(engine, CompiledEngine) else 0.0
+        steps = engine.run(learner, plan, columns)
+        seconds = time.perf_counter() - start
+        self._stepping += seconds
+        compiled = isinstance(engine, CompiledEngine) and engine.seconds_compile > compiled_before
+        ran = engine.report()["engine"]
+        if not compiled and (ran == engine.name):
+            self._samples.setdefault(engine.name, []).append(seconds / max(1, plan.optimizer_steps))
+        return steps
+
+    def report(self) -> dict[str, str | float]:
+        """See Engine.report."""
+        report = dict(self._last.report())
+        compilers = [e for e in self._engines.values() if isinstance(e, CompiledEngine)]
+        report["seconds_compile"] = sum(engine.seconds_compile for engine in compilers)
+        report["engine_reason"] = self._reason()
+        return report
+
+    def _reason(self) -> str:
+        if self._trial is not None:
+            return f"auto: {self._trial} is being compiled or measured"
+        measured = [f"{name} {self._seconds(name) * 1e6:.0f}" for name in self._samples if len(self._samples[name]) > 1]
+        refused = [f"{name}: {why}" for name, why in self._refusals.items()]
+        if len(measured) < 2:
+            return "; ".join(["auto: the run is still short", *refused] if not refused else ["auto", *refused])
+        return "; ".join([f"auto: measured, in microseconds a step: {', '.join(measured)}", *refused])
+
+    def _choose(
+        self, learner: "TorchLearner", plan: MinibatchPlan, columns: Mapping[ModuleID, TensorColumns]
+    ) -> Engine:
+        if self._untried is None:
+            self._untried = _candidates(learner)
+        if self._trial is None and self._untried and self._stepping > PATIENCE[self._untried[0]]:
+            self._trial = self._untried.pop(0)
+            self._stepping = 0.0
+            if not self._start(self._trial):
+                self._trial = None
+        if self._trial is not None:
+            return self._on_trial(self._trial, learner, plan, columns)
+        return self._engines[self._best]
+
+    def _start(self, name: str) -> bool:
+        if name == "inductor" and self._seconds("eager") > _GOOD_ENOUGH * self._seconds(self._best):
+            return False
+        self._engines[name] = make_compiled(name)
+        return True
+
+    def _on_trial(
+        self, name: str, learner: "TorchLearner", plan: MinibatchPlan, columns: Mapping[ModuleID, TensorColumns]
+    ) -> Engine:
+        engine = self._engines[name]
+        assert isinstance(engine, CompiledEngine)
+        if len(self._samples.get(name, [])) >= _SAMPLES:
+            if self._seconds(name) < self._seconds(self._best):
+                self._best = name
+            self._trial, self._stepping = None, 0.0
+            return self._engines[self._best]
+        if engine.prepare(learner, plan, columns):
+            return engine
+        if not engine.is_compiling() and engine.reason is not None:
+            self._refusals[name] = engine.reason
+            self._trial, self._stepping = None, 0.0
+        return self._engines[self._best]
+
+    def _seconds(self, name: str) -> float:
+        """The fastest of the latest steps: what disturbs a measurement only ever slows it."""
+        return min(self._samples.get(name, [float("inf")])[-10:])
+
+
+def make_compiled(name: str) -> CompiledEngine:
+    """A compiling engine that compiles beside the training where its compiler allows that."""
+    if name == "xla":
+        from unison.learner.engines.xla import XlaEngine
+
+        engine = XlaEngine()
+        engine.compiler = ThreadPoolExecutor(1, thread_name_prefix="unison-compile")
+        return engine
+    from unison.learner.engines.inductor import InductorEngine
+
+    return InductorEngine()
+
+
+def _candidates(learner: "TorchLearner") -> list[str]:
+    """The compiling engines that this machine has, those that compile fastest first."""
+    from unison.learner.engines.xla import is_available
+
+    on_cpu = learner.device.type == "cpu"
+    found = ["xla"] if on_cpu and is_available() else []
+    if not on_cpu or shutil.which("c++") or shutil.which("g++"):
+        found.append("inductor")
+    return found
