@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -59,7 +59,8 @@ transport.gather(call)
 
 
 @contextmanager
-def driver(script: str) -> Iterator["subprocess.Popen[str]"]:
+def driver(script: str) -> Iterator[tuple["subprocess.Popen[str]", set[int]]]:
+    """A process that runs a script, and all processes that descend from it."""
     code = BEGIN.format(support=str(Path(__file__).parents[2])) + script
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-c", code],
@@ -68,41 +69,40 @@ def driver(script: str) -> Iterator["subprocess.Popen[str]"]:
         text=True,
         start_new_session=True,
     )
+    family: set[int] = set()
     try:
         assert process.stdout is not None
         if process.stdout.readline().strip() != "ready":
             raise AssertionError(process.communicate()[1])
-        yield process
+        family |= children(process.pid)
+        yield process, family
     finally:
-        process.kill()
+        for pid in {process.pid, *family}:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         process.communicate()
 
 
 def test_a_killed_driver_takes_along_workers_in_whatever_state_and_their_children() -> None:
     shared_memory = set(os.listdir("/dev/shm"))
-    with driver(NASTY) as process:
-        family = children(process.pid)
+    with driver(NASTY) as (process, family):
         assert len(family) == 1 + 4 + 4 + 1
-        forks = {pid for pid in family if Path(f"/proc/{pid}/stat").read_text().split()[3] == str(process.pid)}
-        (fork,) = {pid for pid in forks if b"time.sleep(1000)" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+        (fork,) = {pid for pid in family if b"time.sleep(1000)" in Path(f"/proc/{pid}/cmdline").read_bytes()}
         process.kill()
         process.wait()
         assert wait_until(lambda: not any(is_alive(pid) for pid in family - {fork}))
-        os.kill(fork, signal.SIGKILL)
     assert set(os.listdir("/dev/shm")) <= shared_memory
 
 
 def test_a_transport_that_nobody_stopped_stops_at_exit() -> None:
-    with driver(CAREFREE) as process:
-        family = children(process.pid)
+    with driver(CAREFREE) as (process, family):
         output, errors = process.communicate(timeout=60)
         assert (process.returncode, output, errors) == (0, "", "")
         assert not any(is_alive(pid) for pid in family)
 
 
 def test_ctrl_c_reaches_the_driver_alone_and_ends_all() -> None:
-    with driver(INTERRUPTED) as process:
-        family = children(process.pid)
+    with driver(INTERRUPTED) as (process, family):
         assert len(family) == 3
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=60)
