@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt
 OUT ?= runs/cartpole
 
-.PHONY: help train test lint format bench docs clean
+.PHONY: help train test lint format bench curves docs clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,8 +25,13 @@ format: .venv/.dev  ## Format the code and mend what can be mended
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
 
-bench: .venv/.dev  ## Run every benchmark and print its table
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+bench: .venv/.bench  ## Run every benchmark and print its table; PEERS=DIR adds the peers (benchmarks/setup_peers.sh DIR)
+	@set -e; for name in ppo_update sizes learner_group cartpole imports; do \
+		echo "== $$name"; $(BIN)/python benchmarks/$$name.py $(if $(PEERS),--peers $(PEERS)); done
+	@set -e; for name in profile_step checkpoint; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py; done
+
+curves: .venv/.bench  ## Train PPO on every task of the learning curves, over five seeds
+	@$(BIN)/python benchmarks/curves.py
 
 docs: .venv/.docs  ## Build the documentation into site/
 	@$(BIN)/mkdocs build --quiet --strict
@@ -45,7 +50,8 @@ clean:  ## Remove the virtual environment and what was built
 
 .venv/.train: EXTRAS := plots
 .venv/.dev: EXTRAS := dev
+.venv/.bench: EXTRAS := plots,xla
 .venv/.docs: EXTRAS := docs
-.venv/.train .venv/.dev .venv/.docs: .venv/.base
+.venv/.train .venv/.dev .venv/.bench .venv/.docs: .venv/.base
 	@$(PIP_INSTALL) --no-build-isolation -e '.[$(EXTRAS)]'
 	@touch $@
