@@ -11,8 +11,9 @@ from unison import PPOConfig
 from unison.algorithms.run_folder import RunFolder, StopConditions
 from unison.algorithms.run_folder.loggers import JsonlLogger
 
-NOT_REPRODUCIBLE = ("env_steps_per_second", "time_total_s", "timers/", "learners/__all_modules__/seconds")
-"""Results that are times."""
+_OF_ALL = "learners/__all_modules__"
+NOT_REPRODUCIBLE = ("env_steps_per_second", "time_total_s", "timers/", f"{_OF_ALL}/seconds", f"{_OF_ALL}/ticket")
+"""Results that are times, or count what this process did."""
 
 
 def tiny_config(**training: Any) -> PPOConfig:

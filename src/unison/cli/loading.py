@@ -22,7 +22,6 @@ class Trained:
         config: what they were trained with.
         modules: ready to act.
         counters: how far the training was.
-        iteration: how many iterations it had.
     """
 
     checkpoint: Path

@@ -29,6 +29,12 @@ def plot_runs(folders: Sequence[RunFolder], path: Path, *, title: str | None = N
         ConfigError: a folder holds no run, or no episode has ended in any.
         MissingExtraError: matplotlib is not installed.
     """
+    metadata = {"Software": "Unison"} if path.suffix == ".png" else None
+    draw_runs(folders, title=title).savefig(path, dpi=150, metadata=metadata)
+
+
+def draw_runs(folders: Sequence[RunFolder], *, title: str | None = None) -> Any:
+    """The figure that `plot_runs` saves."""
     figure_module = require("matplotlib.figure", "plots", "Drawing learning curves")
     groups = group_runs([read_curves(folder) for folder in folders])
     if not any(len(run.training) or len(run.evaluation) for group in groups for run in group.runs):
@@ -41,7 +47,7 @@ def plot_runs(folders: Sequence[RunFolder], path: Path, *, title: str | None = N
         _draw_panel(panel, peers)
         algorithms = dict.fromkeys(group.algorithm.upper() for group in peers)
         panel.set_title(title or f"{' and '.join(algorithms)} on {environment}", loc="left", weight="bold")
-    figure.savefig(path, dpi=150, metadata={"Software": "Unison"} if path.suffix == ".png" else None)
+    return figure
 
 
 def _draw_panel(panel: Any, groups: Sequence[Group]) -> None:
