@@ -124,10 +124,8 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, default=None, help="on which file system; default: the temporary one")
     parser.add_argument("--repeats", type=int, nargs=2, default=(9, 5), help="for 1M and for 100M parameters")
     arguments = parser.parse_args()
-    load = os.getloadavg()[0]
-    print(
-        f"{datetime.now(UTC):%Y-%m-%d}, {cpu_model()}, {os.cpu_count()} CPUs, load {load:.1f}, torch {torch.__version__}"
-    )
+    machine = f"{cpu_model()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {machine}, torch {torch.__version__}")
     print(f"{'':<31}{'-------- median --------':>27}{'--------- best ---------':>27}")
     print(f"{'parameters':>12} {'':<18}" + f"{'torch':>9}{'unison':>10}{'ratio':>8}" * 2)
     for parameters, repeats in zip((1_000_000, 100_000_000), arguments.repeats, strict=True):
