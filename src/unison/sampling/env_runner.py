@@ -290,7 +290,6 @@ class EnvRunner(Runner):
     def get_state(self) -> dict[str, Any]:
         """Random numbers, normalizer and counters; not the weights, and not the environments."""
         return {
-            "weights_version": self.weights_version,
             "seeds": self._seeds.get_state(),
             "reward_normalizer": None if self._normalizer is None else self._normalizer.get_state(),
             "metrics": self._metrics.get_state(),
@@ -307,7 +306,6 @@ class EnvRunner(Runner):
         missing = sorted(self.get_state().keys() - state.keys())
         if missing:
             raise StateError(f"The state of the env runner lacks {missing}.")
-        self.weights_version = int(state["weights_version"])
         self._seeds.set_state(state["seeds"])
         if self._normalizer is not None and state["reward_normalizer"] is not None:
             self._normalizer.set_state(state["reward_normalizer"])
