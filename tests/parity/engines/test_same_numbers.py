@@ -9,6 +9,7 @@ import torch
 from support.engines import IMAGE, TORQUES, Case, run_both
 from unison.algorithms import PPOLearner
 
+
 class Scaled(PPOLearner):
     """Overrides every gradient hook."""
 
@@ -46,6 +47,7 @@ class Remembering(PPOLearner):
         self.last_values = {"mean": fwd_out["vf_preds"].mean().detach()}
         return loss + 0.1 * self.average * fwd_out["vf_preds"].mean()
 
+
 CASES = {
     "discrete": Case(),
     "continuous": Case(actions=TORQUES),
@@ -73,7 +75,18 @@ CASES = {
 }  # fmt: skip
 
 
-XLA = ["discrete", "continuous", "sgd", "accumulation", "ragged", "noise", "tensors_on_self", "two_modules", "lstm", "images"]
+XLA = [
+    "discrete",
+    "continuous",
+    "sgd",
+    "accumulation",
+    "ragged",
+    "noise",
+    "tensors_on_self",
+    "two_modules",
+    "lstm",
+    "images",
+]
 INDUCTOR = ["continuous", "noise"]
 
 

@@ -41,7 +41,7 @@ class AutoEngine(Engine):
         self._trial: str | None = None
         self._stepping = 0.0
         self._samples: dict[str, list[float]] = {}
-        self._refusals: dict[str, str] = {}
+        self._verdict = "auto: the run is still short"
         self._last: Engine = self._engines["eager"]
 
     def run(
@@ -65,17 +65,8 @@ class AutoEngine(Engine):
         report = dict(self._last.report())
         compilers = [e for e in self._engines.values() if isinstance(e, CompiledEngine)]
         report["seconds_compile"] = sum(engine.seconds_compile for engine in compilers)
-        report["engine_reason"] = self._reason()
+        report["engine_reason"] = self._verdict
         return report
-
-    def _reason(self) -> str:
-        if self._trial is not None:
-            return f"auto: {self._trial} is being compiled or measured"
-        measured = [f"{name} {self._seconds(name) * 1e6:.0f}" for name in self._samples if len(self._samples[name]) > 1]
-        refused = [f"{name}: {why}" for name, why in self._refusals.items()]
-        if len(measured) < 2:
-            return "; ".join(["auto: the run is still short", *refused] if not refused else ["auto", *refused])
-        return "; ".join([f"auto: measured, in microseconds a step: {', '.join(measured)}", *refused])
 
     def _choose(
         self, learner: "TorchLearner", plan: MinibatchPlan, columns: Mapping[ModuleID, TensorColumns]
@@ -85,7 +76,9 @@ class AutoEngine(Engine):
         if self._trial is None and self._untried and self._stepping > PATIENCE[self._untried[0]]:
             self._trial = self._untried.pop(0)
             self._stepping = 0.0
-            if not self._start(self._trial):
+            if self._start(self._trial):
+                self._verdict = f"auto: {self._trial} is being compiled or measured"
+            else:
                 self._trial = None
         if self._trial is not None:
             return self._on_trial(self._trial, learner, plan, columns)
@@ -105,18 +98,23 @@ class AutoEngine(Engine):
         if len(self._samples.get(name, [])) >= _SAMPLES:
             if self._seconds(name) < self._seconds(self._best):
                 self._best = name
-            self._trial, self._stepping = None, 0.0
-            return self._engines[self._best]
+            return self._decide(f"measured, in microseconds a step: {self._measured()}")
         if engine.prepare(learner, plan, columns):
             return engine
         if not engine.is_compiling() and engine.reason is not None:
-            self._refusals[name] = engine.reason
-            self._trial, self._stepping = None, 0.0
+            return self._decide(f"{name}: {engine.reason}")
         return self._engines[self._best]
+
+    def _decide(self, why: str) -> Engine:
+        self._trial, self._stepping, self._verdict = None, 0.0, f"auto: {why}"
+        return self._engines[self._best]
+
+    def _measured(self) -> str:
+        return ", ".join(f"{name} {self._seconds(name) * 1e6:.0f}" for name in self._samples)
 
     def _seconds(self, name: str) -> float:
         """The fastest of the latest steps: what disturbs a measurement only ever slows it."""
-        return min(self._samples.get(name, [float("inf")])[-10:])
+        return min(self._samples.get(name, [float("inf")]))
 
 
 def make_compiled(name: str) -> CompiledEngine:

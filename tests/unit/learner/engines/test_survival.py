@@ -1,0 +1,129 @@
+"""A traced step goes on being right while the Learner changes around it."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from support.engines import CHOICE, VECTOR, Case, assert_agree
+from unison import SingleAgentRLModuleSpec
+from unison.types import ALL_MODULES
+
+SPEC = SingleAgentRLModuleSpec(observation_space=VECTOR, action_space=CHOICE, model_config={"hidden_sizes": (16,)})
+
+
+def both(case: Case) -> tuple[Any, Any]:
+    return case.learner("eager"), case.learner("interpreted")
+
+
+def update_both(case: Case, learners: tuple[Any, Any], seed: int) -> None:
+    for learner in learners:
+        results = case.update(learner, seed)
+    assert results[ALL_MODULES]["engine"] == "interpreted", results[ALL_MODULES]
+    assert_agree(*learners)
+
+
+def test_weights_set_from_outside_are_used() -> None:
+    case = Case(passes=2)
+    learners = both(case)
+    update_both(case, learners, 0)
+    for learner in learners:
+        state = learner.get_module_state()
+        learner.set_module_state({m: {n: v * 0.5 for n, v in named.items()} for m, named in state.items()})
+    update_both(case, learners, 1)
+
+
+def test_a_loaded_state_is_used() -> None:
+    case = Case(passes=2)
+    learners = both(case)
+    update_both(case, learners, 0)
+    states = [learner.get_state() for learner in learners]
+    update_both(case, learners, 1)
+    for learner, state in zip(learners, states, strict=True):
+        learner.set_state(state)
+    update_both(case, learners, 2)
+
+
+def test_parameters_that_move_in_memory_are_found() -> None:
+    case = Case(passes=2)
+    learners = both(case)
+    update_both(case, learners, 0)
+    for learner in learners:
+        for parameter in learner.module["default_policy"].parameters():
+            parameter.data = parameter.data.clone()
+    update_both(case, learners, 1)
+
+
+def test_learning_rate_and_options_are_followed() -> None:
+    case = Case(passes=2)
+    learners = both(case)
+    update_both(case, learners, 0)
+    for learner in learners:
+        optimizer = learner.get_optimizer()
+        learner._set_optimizer_lr(optimizer, 0.01)
+        optimizer.param_groups[0]["betas"] = (0.5, 0.9)
+    update_both(case, learners, 1)
+
+
+def test_modules_come_and_go() -> None:
+    case = Case(modules=("a", "b"), passes=2)
+    learners = both(case)
+    update_both(case, learners, 0)
+    case.modules = ("a", "b", "c")
+    for learner in learners:
+        torch.manual_seed(0)
+        learner.add_module(module_id="c", module_spec=SPEC, config_overrides={"clip_param": 0.4})
+    update_both(case, learners, 1)
+    case.modules = ("b", "c")
+    for learner in learners:
+        learner.remove_module("a")
+    update_both(case, learners, 2)
+    for learner in learners:
+        torch.manual_seed(1)
+        learner.remove_module("c")
+        learner.add_module(module_id="c", module_spec=SPEC, config_overrides={"clip_param": 0.05})
+    update_both(case, learners, 3)
+
+
+def test_a_failed_update_changes_nothing() -> None:
+    case = Case(passes=1, nan_policy="raise")
+    learners = both(case)
+    update_both(case, learners, 0)
+    before = learners[1].get_state()
+    batch = case.batch(learners[1], 1)
+    batch["default_policy"]["advantages"][3] = np.nan
+    with pytest.raises(ArithmeticError, match="default_policy"):
+        learners[1].update_from_batch(batch, minibatch_size=8)
+    after = learners[1].get_state()
+    for name, value in before["rl_module"]["default_policy"].items():
+        np.testing.assert_array_equal(after["rl_module"]["default_policy"][name], value)
+    learners[0].generator.set_state(learners[1].generator.get_state())
+    update_both(case, learners, 2)
+
+
+@pytest.mark.parametrize("policy", ["skip", "zero"])
+def test_non_finite_gradients_are_treated_alike(policy: str) -> None:
+    case = Case(passes=2, nan_policy=policy)
+    learners = both(case)
+    batch = case.batch(learners[0], 0)
+    batch["default_policy"]["value_targets"][5] = np.inf
+    found = [learner.update_from_batch(batch, minibatch_size=8, num_iters=2) for learner in learners]
+    counted = [f["default_policy"]["num_non_finite_steps"] for f in found]
+    assert counted == [2.0, 2.0]
+    assert found[0]["default_policy"]["non_finite_parameters"] == found[1]["default_policy"]["non_finite_parameters"]
+    assert_agree(*learners)
+
+
+def test_a_module_with_fewer_rows_or_none() -> None:
+    case = Case(modules=("a", "b"), passes=2)
+    learners = both(case)
+    for seed, rows in enumerate([(32, 8), (32, None), (8, 32), (30, 32), (30, 32)]):
+        for learner in learners:
+            batch = {
+                m: {name: column[:n] for name, column in case.batch(learner, seed)[m].items()}
+                for m, n in zip(case.modules, rows, strict=True)
+                if n is not None
+            }
+            learner.update_from_batch(batch, minibatch_size=8, num_iters=2)
+        assert_agree(*learners)
