@@ -18,8 +18,8 @@ from harness.report import Report
 
 IMPORTS = (
     ("torch", None, "import torch"),
-    ("unison", None, "import unison"),
-    ("unison and its PPO", None, "from unison import PPOConfig; PPOConfig()"),
+    ("unison, names alone", None, "import unison"),
+    ("unison", None, "from unison import PPOConfig; PPOConfig().build_learner"),
     ("SB3", "torch", "import stable_baselines3"),
     ("TorchRL", "torch", "import torchrl.objectives"),
     ("RLlib", "rllib", "from ray.rllib.algorithms.ppo import PPOConfig"),

@@ -5,15 +5,16 @@
 U1: Box(4) to Discrete(2), hidden 64,64, 2048 rows in minibatches of 64, 10 passes. U2: Box(17) to Box(6), hidden
 256,256, 4096 rows, 256, 4 passes. U3: U1 with 16 modules of 512 rows, 2 passes; a step moves all 16. Every
 contender is a process of its own on the same core with one thread; they run in turn, a quarter of a second
-each; times are medians, ratios medians of the ratios of each repeat. Building, compiling and warming up are
-not in them; the first update, with what it compiles, has a column.
+each; times are medians, ratios medians of the ratios of each repeat. "CPU" is processor time, which counts less of
+what a busy machine takes away. Building, compiling and warming up are not in them; the first update, with what it compiles, has a column.
 """
 
+import statistics
 import sys
 from tempfile import TemporaryFile
 from typing import IO
 
-from harness.contenders import PEERS, Field, Measured, ratio, unison_entries
+from harness.contenders import PEERS, Field, Measured, cpu_ratio, ratio, unison_entries
 from harness.options import make_parser
 from harness.ours import WORKS, Work, describe
 from harness.report import Report, bar_chart
@@ -51,22 +52,32 @@ def add_work(report: Report, name: str, work: Work, measured: dict[str, Measured
     """The table of one work, its chart and its data."""
     ours = {n: m for n, m in measured.items() if n.startswith(OURS)}
     peers = {n: m for n, m in measured.items() if not n.startswith(OURS)}
-    header = ["contender", "us per step", "spread", "first update s", *(f"{n[len(OURS) :]} is faster by" for n in ours)]
+    header = [
+        "contender",
+        "us per step",
+        "spread",
+        "CPU us",
+        "first update s",
+        *(f"{n[len(OURS) :]} is faster by" for n in ours),
+    ]
     rows: list[list[str]] = []
     for contender, m in measured.items():
         per_step = sorted(s / work.steps * 1e6 for s in m.seconds)
         faster = [f"{ratio(m, own):.2f}" if contender in peers else "" for own in ours.values()]
         spread = f"{per_step[0]:,.0f} to {per_step[-1]:,.0f}"
         first = f"{m.built['first_update_s']:.2f}"
-        rows.append([contender, f"{m.median / work.steps * 1e6:,.1f}", spread, first, *faster])
+        cpu = f"{statistics.median(m.cpu_seconds) / work.steps * 1e6:,.1f}"
+        rows.append([contender, f"{m.median / work.steps * 1e6:,.1f}", spread, cpu, first, *faster])
     report.add_table(f"{name}: {describe(work)}", header, rows)
     for peer, goal in GOALS[name].items():
         if peer in peers and ours:
             best = max(ours, key=lambda n: ratio(peers[peer], ours[n]))
             reached = ratio(peers[peer], ours[best])
             verdict = "reached" if reached >= goal else "missed"
+            by_cpu = cpu_ratio(peers[peer], ours[best])
             report.notes.append(
-                f"{name}: {best} is {reached:.1f} times as fast as {peer}; the goal of {goal} is {verdict}."
+                f"{name}: {best} is {reached:.1f} times as fast as {peer} ({by_cpu:.1f} by processor time); "
+                f"the goal of {goal} is {verdict}."
             )
     report.notes += [f"{name}: {contender} left out: {reason}" for contender, reason in missing.items()]
     if measured:

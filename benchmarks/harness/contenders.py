@@ -126,6 +126,11 @@ def ratio(slower: Measured, faster: Measured) -> float:
     return statistics.median(a / b for a, b in zip(slower.seconds, faster.seconds, strict=True))
 
 
+def cpu_ratio(slower: Measured, faster: Measured) -> float:
+    """The same of processor time."""
+    return statistics.median(a / b for a, b in zip(slower.cpu_seconds, faster.cpu_seconds, strict=True))
+
+
 class Field:
     """All contenders of a benchmark.
 

@@ -3,17 +3,15 @@
 import json
 import sys
 import time
-
-start = time.perf_counter()
-library, learners = sys.argv[1], int(sys.argv[2])
-if library == "unison":
-    import unison_peer as peer
-else:
-    import rllib as peer
-imported = time.perf_counter()
+from importlib import import_module
 
 
 def main() -> None:
+    library, learners = sys.argv[1], int(sys.argv[2])
+    del sys.argv[1:]
+    start = time.perf_counter()
+    peer = import_module({"unison": "unison_peer", "rllib": "rllib"}[library])
+    imported = time.perf_counter()
     update = peer.build(peer.Work(batch=64, minibatch=64, passes=1, learners=learners).to_dict())
     built = time.perf_counter()
     update()
