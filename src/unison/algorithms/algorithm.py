@@ -10,6 +10,7 @@ from unison.algorithms.acting import Actor
 from unison.algorithms.checkpoints import read_config, read_state, write_state
 from unison.config import AlgorithmConfig
 from unison.errors import NotBuiltError
+from unison.learner.learner import SettingsSource
 from unison.learner_group import LearnerGroup
 from unison.sampling import EnvRunner, Runner, make_runner
 from unison.types import ModuleID, Tree
@@ -107,17 +108,18 @@ class Algorithm(ABC):
         self.env_runner.reset_environments()
         write_state(self, path, results)
 
-    def load_state(self, path: str | Path) -> None:
-        """Go on from a checkpoint that `save_state` wrote."""
+    def load_state(self, path: str | Path, *, settings: SettingsSource = "checkpoint") -> dict[str, tuple[Any, Any]]:
+        """Go on from a checkpoint that `save_state` wrote; see Learner.load_state for `settings` and what returns."""
         self._check_is_running()
         state = read_state(path)
-        self.learner_group.set_state(state["learner_group"])
+        differences = self.learner_group.load_state(path, settings=settings)
         self.env_runner.set_state(state["env_runner"])
         if state["evaluator"] is not None:
             self._evaluator = self._evaluator or EnvRunner(self.config, evaluation=True)
             self._evaluator.set_state(state["evaluator"])
         self.set_progress(state["algorithm"])
         self.sync_weights()
+        return differences
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, *, overrides: Mapping[str, Any] | None = None) -> Self:

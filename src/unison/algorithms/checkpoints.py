@@ -8,7 +8,7 @@ from unison.checkpoint import capture_rng, read_checkpoint, read_manifest, resto
 from unison.checkpoint.keeper import RESULTS
 from unison.config import AlgorithmConfig
 from unison.errors import CheckpointError
-from unison.learner.state import from_parts, to_parts
+from unison.learner.state import to_parts
 
 if TYPE_CHECKING:
     from unison.algorithms.algorithm import Algorithm
@@ -31,17 +31,18 @@ def write_state(algorithm: "Algorithm", path: str | Path, results: Mapping[str, 
 
 
 def read_state(path: str | Path) -> dict[str, Any]:
-    """Read it back; random states are restored as well.
+    """Read what is not the Learners'; random states are restored as well.
 
     Raises:
         CheckpointError: it is damaged, or not an Algorithm's.
     """
-    parts = read_checkpoint(path).parts
-    missing = [name for name in _OWN_PARTS if name not in parts]
+    held = read_manifest(path).parts
+    missing = [name for name in _OWN_PARTS if name not in held]
     if missing:
         raise CheckpointError(f"{path} is no checkpoint of an Algorithm: it lacks the parts {missing}.")
+    parts = read_checkpoint(path, _OWN_PARTS).parts
     restore_rng(parts["rng"])
-    return {"learner_group": from_parts(parts), **{name: parts[name] for name in _OWN_PARTS if name != "rng"}}
+    return {name: parts[name] for name in _OWN_PARTS if name != "rng"}
 
 
 def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> AlgorithmConfig:

@@ -3,6 +3,7 @@
 from unison.config.algorithm_config import AlgorithmConfig
 from unison.config.building import make_module_spec
 from unison.config.contradictions import Contradiction
+from unison.config.differences import differing_settings
 from unison.config.environment import make_environment, spaces_of
 from unison.config.fluent import UnknownSettingError
 from unison.config.model import ModelConfig
@@ -19,6 +20,7 @@ __all__ = [
     "Setter",
     "TrainingSection",
     "UnknownSettingError",
+    "differing_settings",
     "make_environment",
     "make_module_spec",
     "spaces_of",

@@ -229,7 +229,9 @@ class FaultToleranceSection(Section):
     max_environment_restarts: NonNegativeInt = Field(10, description="Restarts of environments before giving up.")
     max_learner_restarts: NonNegativeInt = Field(3, description="Restarts of Learners before giving up.")
     max_env_runner_restarts: NonNegativeInt = Field(10, description="Restarts of env runners before giving up.")
-    learner_timeout_s: PositiveFloat = Field(60.0, description="Seconds without an answer that make a Learner or an env runner dead.")
+    learner_timeout_s: PositiveFloat = Field(
+        60.0, description="Seconds without an answer that make a Learner or an env runner dead."
+    )
     max_queued_updates: PositiveInt = Field(4, description="Asynchronous updates that may wait.")
     queue_policy: Literal["block", "drop"] = Field(
         "block", description="What a full queue does to a new asynchronous update: make it wait, or drop it whole."

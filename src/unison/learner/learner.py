@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from unison.config import AlgorithmConfig
 from unison.data import Columns
@@ -17,6 +17,7 @@ from unison.types import ALL_MODULES, DEFAULT_MODULE_ID, ModuleID, ParamRef
 ModuleSpec = SingleAgentRLModuleSpec | MultiAgentRLModuleSpec
 ShouldUpdate = Callable[[ModuleID, Any], bool] | Collection[ModuleID] | None
 Results = dict[ModuleID, dict[str, Any]]
+SettingsSource = Literal["checkpoint", "config"]
 
 
 class Learner(ABC):
@@ -292,5 +293,14 @@ class Learner(ABC):
         """Write everything to a checkpoint directory."""
 
     @abstractmethod
-    def load_state(self, path: str | Path) -> None:
-        """Take over a checkpoint written by `save_state`."""
+    def load_state(self, path: str | Path, *, settings: SettingsSource = "checkpoint") -> dict[str, tuple[Any, Any]]:
+        """Take over a checkpoint written by `save_state`.
+
+        Args:
+            path: the checkpoint directory.
+            settings: whose learning rates, optimizer settings and scheduled coefficients count from now on, where
+                the checkpoint's config differs from this Learner's: those of the "checkpoint", or of the "config".
+
+        Returns:
+            What differs: `{"training.lr": (own value, checkpoint's value), ...}`; it is logged as well.
+        """

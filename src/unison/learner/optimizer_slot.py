@@ -38,6 +38,9 @@ class OptimizerSlot:
         self.optimizer = optimizer
         self.refs = refs
         self.schedule = schedule
+        self._first_settings = [
+            {name: value for name, value in options.items() if name != "params"} for options in optimizer.param_groups
+        ]
         rule, self.own_step_reason = rule_for(optimizer)
         names = {param: ref for ref, param in refs.items()}
         self.groups: list[FlatGroup] = []
@@ -53,6 +56,11 @@ class OptimizerSlot:
         for group in self.groups:
             group.sync()
         self.non_finite_steps.zero_()
+
+    def reset_settings(self) -> None:
+        """Give the optimizer the settings that it was registered with, instead of loaded ones."""
+        for options, settings in zip(self.optimizer.param_groups, self._first_settings, strict=True):
+            options.update(settings)
 
     @property
     def gradient_views(self) -> dict[ParamRef, Tensor]:

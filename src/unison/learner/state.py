@@ -1,5 +1,6 @@
 """The state of a Learner: modules, optimizers and the rest, got and set wholly or in part."""
 
+import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 
 from unison.checkpoint import read_checkpoint, write_checkpoint
+from unison.config import AlgorithmConfig, differing_settings
 from unison.errors import CheckpointError, ModuleError, StateError
 from unison.learner.optimizer_state import check_slot_state, get_slot_state, set_slot_state
 from unison.types import ALL_MODULES, ModuleID
@@ -15,6 +17,7 @@ from unison.types import ALL_MODULES, ModuleID
 if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
 
+logger = logging.getLogger("unison")
 COMPONENTS = ("rl_module", "optimizer", "learner")
 
 
@@ -136,7 +139,7 @@ def save(learner: "TorchLearner", path: str | Path) -> None:
     write_checkpoint(path, to_parts(learner.get_state()), metadata(learner))
 
 
-def load(learner: "TorchLearner", path: str | Path) -> None:
+def load(learner: "TorchLearner", path: str | Path, settings: str) -> dict[str, tuple[Any, Any]]:
     """See Learner.load_state."""
     learner._check_is_built()  # pyright: ignore[reportPrivateUsage]  # the API's name
     checkpoint = read_checkpoint(path)
@@ -144,6 +147,19 @@ def load(learner: "TorchLearner", path: str | Path) -> None:
     if not state["rl_module"]:
         raise CheckpointError(f"{path} holds no modules; it holds the parts {sorted(checkpoint.parts)}.")
     learner.set_state(state)
+    if settings == "config":
+        learner.use_own_settings()
+    return report_differences(learner.config, checkpoint.metadata, settings)
+
+
+def report_differences(config: AlgorithmConfig, saved: Mapping[str, Any], settings: str) -> dict[str, tuple[Any, Any]]:
+    """Log and return the settings in which a config differs from that in a checkpoint's metadata."""
+    if not isinstance(saved.get("config"), Mapping):
+        return {}
+    differences = differing_settings(config.to_dict(), saved["config"])
+    for name, (own, other) in differences.items():
+        logger.warning("%s is %r here but %r in the checkpoint; optimizers go by the %s.", name, own, other, settings)
+    return differences
 
 
 def _get_rest(learner: "TorchLearner", module_ids: Collection[ModuleID] | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from unison.learner import state as learner_state
 from unison.learner.connectors import LearnerConnector, episodes_to_columns
 from unison.learner.engines import make_engine
 from unison.learner.gradients import ClipFunction, GradientExchange, Gradients, clip_gradients, differentiate
-from unison.learner.learner import Results, ShouldUpdate
+from unison.learner.learner import Results, SettingsSource, ShouldUpdate
 from unison.learner.metrics import NUM_MODULE_STEPS_TRAINED, StepMetrics
 from unison.learner.optimizers import Optimizers
 from unison.learner.precision import Precision
@@ -139,14 +139,23 @@ class TorchLearner(TorchOptimization):
 
     def after_gradient_based_update(self, *, timesteps: Mapping[str, int]) -> None:
         """See Learner.after_gradient_based_update."""
-        step = timesteps["num_env_steps_sampled_lifetime"]
+        self._follow_schedules(timesteps["num_env_steps_sampled_lifetime"], constants=False)
+
+    def use_own_settings(self) -> None:
+        """Go by this Learner's config where a loaded state brought other rates, optimizer settings or coefficients."""
         for slot in self.optimizers.slots.values():
-            if slot.schedule is not None and not slot.schedule.is_constant:
+            slot.reset_settings()
+        self._follow_schedules(self.counters["num_env_steps_trained_lifetime"], constants=True)
+
+    def _follow_schedules(self, step: int, *, constants: bool) -> None:
+        """Set rates and coefficients to their schedules' values at `step`; constant ones only if `constants`."""
+        for slot in self.optimizers.slots.values():
+            if slot.schedule is not None and (constants or not slot.schedule.is_constant):
                 self._set_optimizer_lr(slot.optimizer, float(slot.schedule.value(step)))
         for module_id, coefficients in self.coefficients.items():
             schedules = self.config_for_module(module_id).scheduled_settings()
             for name, coefficient in coefficients.items():
-                if name in schedules and not schedules[name].is_constant:
+                if name in schedules and (constants or not schedules[name].is_constant):
                     coefficient.fill_(float(schedules[name].value(step)))
 
     def _update(self, batch: Mapping[ModuleID, Any]) -> tuple[dict[ModuleID, Any], dict[ModuleID, Any], StepMetrics]:
@@ -308,9 +317,9 @@ class TorchLearner(TorchOptimization):
         """See Learner.save_state."""
         learner_state.save(self, path)
 
-    def load_state(self, path: str | Path) -> None:
+    def load_state(self, path: str | Path, *, settings: SettingsSource = "checkpoint") -> dict[str, tuple[Any, Any]]:
         """See Learner.load_state."""
-        learner_state.load(self, path)
+        return learner_state.load(self, path, settings)
 
     def _get_metadata(self) -> dict[str, Any]:
         """What the manifest of a checkpoint says: classes, config, counters, modules."""

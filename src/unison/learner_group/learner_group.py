@@ -9,8 +9,8 @@ from typing import Any, Self
 from unison.checkpoint import read_checkpoint, write_checkpoint
 from unison.config import AlgorithmConfig
 from unison.errors import LearnerGroupError, ModuleError
-from unison.learner.learner import ModuleSpec, Results, ShouldUpdate
-from unison.learner.state import from_parts, to_parts
+from unison.learner.learner import ModuleSpec, Results, SettingsSource, ShouldUpdate
+from unison.learner.state import from_parts, report_differences, to_parts
 from unison.learner_group.inline import InlineTransport
 from unison.learner_group.module_checkpoints import read_module_states
 from unison.learner_group.transport import Transport
@@ -147,9 +147,13 @@ class LearnerGroup:
         """What the manifest of a checkpoint of these Learners says."""
         return self._ask_one("_get_metadata")
 
-    def load_state(self, path: str | Path) -> None:
-        """Take over a checkpoint, also one that was saved with another number of Learners."""
-        self.set_state(from_parts(read_checkpoint(path).parts))
+    def load_state(self, path: str | Path, *, settings: SettingsSource = "checkpoint") -> dict[str, tuple[Any, Any]]:
+        """Take over a checkpoint, also one that was saved with another number of Learners; see Learner.load_state."""
+        checkpoint = read_checkpoint(path)
+        self.set_state(from_parts(checkpoint.parts))
+        if settings == "config":
+            self._ask_all("use_own_settings")
+        return report_differences(self.config, checkpoint.metadata, settings)
 
     def load_module_state(
         self,

@@ -187,3 +187,23 @@ def test_optimizers_that_step_by_themselves_are_restored(tmp_path: Path) -> None
     second.load_state(tmp_path / "learner")
     train(second, 2, first=2)
     assert_same(weights(straight), weights(second))
+
+
+@pytest.mark.parametrize("settings", ["checkpoint", "config"])
+def test_whose_settings_win_is_said_and_what_differs_is_reported(
+    settings: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    saved = make_learner(make_config(lr=1e-2, entropy_coeff=0.5))
+    train(saved, 1)
+    saved.save_state(tmp_path / "learner")
+    learner = make_learner(make_config(lr=1e-3, entropy_coeff=0.25, optimizer={"name": "adam", "eps": 1e-7}))
+    differences = learner.load_state(tmp_path / "learner", settings=settings)
+    assert differences["training.lr"] == (1e-3, 1e-2)
+    assert differences["training.entropy_coeff"] == (0.25, 0.5)
+    assert "training.lr is 0.001 here but 0.01 in the checkpoint" in caplog.text
+    options = learner.get_optimizer().param_groups[0]
+    expected = (1e-2, 0.5, 1e-5) if settings == "checkpoint" else (1e-3, 0.25, 1e-7)
+    assert (options["lr"], float(learner.coefficients["default_policy"]["entropy_coeff"]), options["eps"]) == expected
+    results = learner.update_from_batch(make_columns(8))
+    assert results["default_policy"]["default_optimizer_learning_rate"] == pytest.approx(expected[0])
+    assert learner.counters["num_updates"] == 2  # progress and moments are the checkpoint's in both cases

@@ -51,8 +51,12 @@ def _relative(new: Tensor, before: Tensor, after: Tensor) -> float:
     if not torch.equal(torch.isfinite(ours), known):
         return float("inf")
     ours, old, wanted = ours[known], old[known], wanted[known]
-    step = float((wanted - old).norm()) + 1e-5 * float(wanted.norm()) + 1e-12
-    return float((ours - wanted).norm()) / step
+    step = _length(wanted - old) + 1e-5 * _length(wanted) + 1e-12
+    return _length(ours - wanted) / step
+
+
+def _length(vector: Tensor) -> float:
+    return float(vector.square().sum().sqrt())
 
 
 def _first_step(traced: TracedStep, feed: Feed) -> Feed:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from unison.learner.engines.recording import Call, Recording, Ref, Untraceable, storage_of, whole_storage
-from unison.learner.engines.watching import Path, Spy, assign, readable, resolve, walk
+from unison.learner.engines.watching import Path, Spy, assign, children, readable, resolve, walk
 
 _ABSENT = object()
 
@@ -66,10 +66,8 @@ class Effects:
         for path, value in self._changed.items():
             old = self._before.get(path, _ABSENT)
             ref = recording.ref_of(value) if isinstance(value, Tensor) else None
-            if ref is None and isinstance(value, dict | list | tuple) and _holds_only(value, recording):
-                continue  # its items are listed by themselves
-            if ref is None and not strict:
-                continue
+            if ref is None and (not strict or _holds_only(value, recording)):
+                continue  # the items of a container are listed by themselves
             if ref is None:
                 place = spy.written.get(str(path[0][1]), "a hook")
                 raise Untraceable(f"{place} changes {readable(path)}, which is no tensor, in every step")
@@ -99,7 +97,9 @@ def _alike(old: Tensor, new: Tensor) -> bool:
 
 
 def _holds_only(value: Any, recording: Recording) -> bool:
-    items = list(value.values()) if isinstance(value, dict) else list(value)
+    if not isinstance(value, dict | list | tuple):
+        return False
+    items: list[Any] = [item for _, item in children(value)]
     return all(isinstance(item, Tensor) and recording.ref_of(item) is not None for item in items)
 
 

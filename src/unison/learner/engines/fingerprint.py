@@ -3,9 +3,9 @@
 import hashlib
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from unison.learner.engines.torch_parts import map_arg
 from unison.learner.engines.traced import TracedStep
 
 
@@ -14,15 +14,19 @@ def fingerprint(traced: TracedStep) -> str:
     digest = hashlib.sha256()
     names: dict[Any, int] = {}
 
+    def name(node: Any) -> "_Name":
+        return _Name(names[node])
+
     def put(value: Any) -> None:
         digest.update(repr(value).encode())
 
     for node in traced.graph.module.graph.nodes:
         names[node] = len(names)
         put((node.op, str(node.target) if node.op != "placeholder" else "input"))
-        put(torch.fx.node.map_arg((node.args, node.kwargs), lambda n: _Name(names[n])))
-        value = node.meta.get("val")
-        for part in value if isinstance(value, tuple | list) else [value]:
+        put(map_arg((node.args, node.kwargs), name))
+        value: Any = node.meta.get("val")
+        parts: list[Any] = list(value) if isinstance(value, tuple | list) else [value]  # pyright: ignore[reportUnknownArgumentType]
+        for part in parts:
             if isinstance(part, Tensor):
                 put((tuple(part.shape), part.dtype))
         if node.op == "get_attr":

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils import _pytree as pytree
 
 from unison.learner.engines.recording import Call, Recording, Ref, Untraceable, storage_of, whole_storage
+from unison.learner.engines.torch_parts import pytree
 
 _IDENTITIES = {
     torch.ops.aten.detach.default,
@@ -140,10 +140,12 @@ class _Replay:
         for (ref, _), view in zip(self._recording.externals, self._views, strict=True):
             values[ref.index] = _piece(memory[view.storage], view)
         draws = iter(noise)
+
+        def load(argument: Any) -> Any:
+            return values[argument.index] if isinstance(argument, Ref) else argument
+
         for call in self._recording.calls:
-            args, kwargs = pytree.tree_map(
-                lambda x: values[x.index] if isinstance(x, Ref) else x, (call.args, call.kwargs)
-            )
+            args, kwargs = pytree.tree_map(load, (call.args, call.kwargs))
             if call.draws:
                 if call.mutates:
                     args[0].copy_(next(draws))
@@ -151,8 +153,9 @@ class _Replay:
                 else:
                     values[_first(call).index] = next(draws)
                 continue
-            result = call.operator(*args, **kwargs)
-            for ref, value in zip(call.outputs, result if isinstance(result, tuple | list) else [result], strict=True):
+            result: Any = call.operator(*args, **kwargs)
+            made: list[Any] = list(result) if isinstance(result, tuple | list) else [result]  # pyright: ignore[reportUnknownArgumentType]
+            for ref, value in zip(call.outputs, made, strict=True):
                 if ref is not None:
                     values.setdefault(ref.index, value)
         return [memory[s] for s in self._state], [values[ref.index] for ref in self._outputs]

@@ -14,6 +14,7 @@ from unison.learner.engines.compiled import CompiledEngine
 from unison.learner.engines.feed import Feed
 from unison.learner.engines.fingerprint import fingerprint
 from unison.learner.engines.program import Outputs, Program
+from unison.learner.engines.torch_parts import map_arg
 from unison.learner.engines.traced import TracedStep
 
 if TYPE_CHECKING:
@@ -101,6 +102,10 @@ def _torch_module(name: str) -> Any:
         return import_module(name)
 
 
+def _value(node: Any) -> Any:
+    return node.meta["val"]
+
+
 def _in_place(traced: TracedStep) -> tuple[torch.fx.GraphModule, list[Any], Any]:
     """The graph with flat inputs and outputs, which writes the new state over the old and stacks the metrics."""
     source = traced.graph.module.graph
@@ -116,7 +121,7 @@ def _in_place(traced: TracedStep) -> tuple[torch.fx.GraphModule, list[Any], Any]
     def call(operator: Any, *args: Any) -> Any:
         node = graph.call_function(operator, args)
         with fake_mode:
-            node.meta["val"] = operator(*torch.fx.node.map_arg(args, lambda n: n.meta["val"]))
+            node.meta["val"] = operator(*map_arg(args, _value))
         return node
 
     logged = [

@@ -5,7 +5,7 @@ asked for it. Tensors that the step finds (parameters, optimizer state, coeffici
 by what they are, not by what a list says; those it writes into are the state of the program.
 """
 
-import sys
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree  # the only tree code that torch's tracers accept
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from unison.learner.engines.torch_parts import pytree
 
 _TORCH = str(torch.__file__).rsplit("/", 1)[0]
 _HERE = __file__.rsplit("/", 1)[0]
@@ -101,7 +102,7 @@ class Recording:
 
 def storage_of(tensor: Tensor) -> int:
     """What names the memory that a tensor lies in."""
-    return tensor.untyped_storage()._cdata
+    return tensor.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]  # it has no public name
 
 
 def whole_storage(tensor: Tensor) -> Tensor:
@@ -113,7 +114,7 @@ def whole_storage(tensor: Tensor) -> Tensor:
 
 def current_place() -> str:
     """File, line and function of the innermost frame that is neither torch's nor an engine's."""
-    frame: Any = sys._getframe(1)
+    frame: Any = inspect.currentframe()
     while frame is not None:
         name = frame.f_code.co_filename
         if not name.startswith((_TORCH, _HERE)) and "<" not in name:
@@ -159,7 +160,7 @@ class _NoReads(TorchFunctionMode):
 
 class _Recorder(TorchDispatchMode):
     def __init__(self, inputs: Sequence[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # pyright: ignore[reportUnknownMemberType]  # torch leaves it untyped
         self._recording = Recording()
         self._refs: dict[int, Ref] = {}
         self._made: set[int] = set()
@@ -171,7 +172,11 @@ class _Recorder(TorchDispatchMode):
     def finish(self, result: Any) -> Recording:
         """The recording, with what the step returned."""
         recording = self._recording
-        recording.result = pytree.tree_map(lambda x: self._ref(x) if isinstance(x, Tensor) else x, result)
+
+        def ref(value: Any) -> Any:
+            return self._ref(value) if isinstance(value, Tensor) else value
+
+        recording.result = pytree.tree_map(ref, result)
         for _, tensor in recording.externals:
             if storage_of(tensor) in recording.before:
                 recording.after.setdefault(storage_of(tensor), whole_storage(tensor.detach()).clone())
@@ -204,9 +209,9 @@ class _Recorder(TorchDispatchMode):
         self._generators += [
             (g, g.get_state()) for g in flat if isinstance(g, torch.Generator) and g not in known_generators
         ]
-        result = func(*args, **keywords)
+        result: Any = func(*args, **keywords)
         outputs: list[Ref | None] = []
-        for value in result if isinstance(result, tuple | list) else [result]:
+        for value in _listed(result):
             if not isinstance(value, Tensor):
                 if value is not None:
                     raise Untraceable(f"{place} reads the value of a tensor in Python ({func})")
@@ -248,8 +253,12 @@ class _Recorder(TorchDispatchMode):
             if argument.alias_info is None or not argument.alias_info.is_write:
                 continue
             value = args[position] if position < len(args) else keywords.get(argument.name)
-            for tensor in value if isinstance(value, tuple | list) else [value]:
+            for tensor in _listed(value):
                 if not isinstance(tensor, Tensor) or storage_of(tensor) in self._made:
                     continue
                 if storage_of(tensor) not in self._recording.before:
                     self._recording.before[storage_of(tensor)] = whole_storage(tensor.detach()).clone()
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, tuple | list) else [value]  # pyright: ignore[reportUnknownArgumentType]

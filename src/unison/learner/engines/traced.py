@@ -1,11 +1,10 @@
 """A Learner's step, traced: its graph, the tensors it is fed with, and what it logs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from unison.data.tensors import TensorColumns
@@ -13,6 +12,7 @@ from unison.learner.engines.bindings import Bindings, Guards, is_scratch
 from unison.learner.engines.effects import Effects
 from unison.learner.engines.graph import FunctionalGraph, functional_graph
 from unison.learner.engines.recording import Recording, Ref, Untraceable, record, storage_of
+from unison.learner.engines.torch_parts import core
 from unison.learner.engines.watching import Path, Spy
 from unison.learner.engines.windows import Leaf, Minibatches, Window, example_minibatches, leaves, window_step
 from unison.learner.metrics import MetricKey
@@ -199,14 +199,14 @@ class _StepRecorder:
 
 
 @contextmanager
-def _plain_rnn() -> Iterator[None]:
+def _plain_rnn() -> Generator[None]:
     """Without oneDNN, torch takes recurrent layers apart. Its own context manager sets more, and warns of it."""
-    enabled: bool = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)
+    enabled: bool = core._get_mkldnn_enabled()
+    core._set_mkldnn_enabled(False)
     try:
         yield
     finally:
-        torch._C._set_mkldnn_enabled(enabled)
+        core._set_mkldnn_enabled(enabled)
 
 
 def _layout(recording: Recording, left: Mapping[Path, Ref]) -> tuple[Layout, list[Ref]]:

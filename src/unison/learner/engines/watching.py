@@ -82,9 +82,10 @@ def walk(root: Any, skip: frozenset[str] = frozenset()) -> Iterator[tuple[Path, 
 
 def resolve(root: Any, path: Path) -> Any:
     """What lies at the end of a path; raises LookupError where it has gone."""
-    value = root
+    value: Any = root
     for kind, key in path:
-        value = value[key] if kind == "item" else vars(value)[key]
+        holder: Any = value if kind == "item" else vars(value)
+        value = holder[key]
     return value
 
 
@@ -152,7 +153,7 @@ class Spy:
 
     def __init__(self, target: Any, skip: frozenset[str]) -> None:
         self._target = target
-        self._class = type(target)
+        self._class: type[Any] = type(target)
         self._skip = skip
         self.read: dict[str, Any] = {}
         self.written: dict[str, str] = {}
@@ -173,7 +174,7 @@ class Spy:
             self.written.setdefault(name, current_place())
 
 
-def _spying_class(base: type, note_read: Callable[[str, Any], None], note_write: Callable[[str], None]) -> type:
+def _spying_class(base: Any, note_read: Callable[[str, Any], None], note_write: Callable[[str], None]) -> type:
     def __getattribute__(self: Any, name: str) -> Any:
         value = base.__getattribute__(self, name)
         if not name.startswith("__") and name in base.__getattribute__(self, "__dict__"):

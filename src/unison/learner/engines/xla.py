@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
 
 _setting_up = threading.Lock()
+from_numpy: Any = torch.from_numpy  # pyright: ignore[reportUnknownMemberType]  # torch leaves it untyped
 
 
 def is_available() -> bool:
@@ -206,7 +207,10 @@ def _make_function(traced: TracedStep) -> _Function:
         return lax.fori_loop(0, count, body, (start, logged, left))
 
     def update_several(*inputs: Any) -> Any:
-        return lax.map(lambda each: update(*each), inputs)
+        def one(each: Any) -> Any:
+            return update(*each)
+
+        return lax.map(one, inputs)
 
     return _Function(jax.jit(update), jax.jit(update_several))
 
@@ -220,8 +224,8 @@ def _array(tensor: Tensor) -> Any:
 
 def _tensor(array: Any) -> Tensor:
     if array.dtype.name == "bfloat16":
-        return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
-    return torch.from_numpy(array.copy())
+        return from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
+    return from_numpy(array.copy())
 
 
 def _capacity(count: int) -> int:

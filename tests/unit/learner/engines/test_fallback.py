@@ -1,4 +1,4 @@
-"""What no program can honour runs eagerly: same numbers as ever, one warning that names the line, the reason in the results."""
+"""What no program can honour runs eagerly, with one warning that names the line and the reason in the results."""
 
 import logging
 import random

@@ -29,44 +29,102 @@ F = torch.nn.functional
 
 CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "arithmetic": (lambda a, b: (a + 2 * b - 1) / (b * b + 1) - torch.rsub(a, b, alpha=3), (X, Y)),
-    "mixed_types": (lambda a, i: a * i + i / 2 + (i > 1) * a + torch.where(i > 0, a[:, :2].sum(), 0), (X[:, :2], INDEX)),
+    "mixed_types": (
+        lambda a, i: a * i + i / 2 + (i > 1) * a + torch.where(i > 0, a[:, :2].sum(), 0),
+        (X[:, :2], INDEX),
+    ),
     "integers": (lambda i: (i // 2, i % 3, -i % 3, i.float().floor_divide(2), i & 1, ~i), (INDEX,)),
     "powers": (lambda a: (a**2, a**3, a**-1, a**0.5, a**1.7, 2.0**a, torch.pow(a, a)), (POSITIVE,)),
     "exponentials": (lambda a: (a.exp(), a.log(), a.log1p(), a.expm1(), a.sqrt(), a.rsqrt(), a.log2()), (POSITIVE,)),
     "activations": (
-        lambda a: (a.tanh(), a.sigmoid(), a.relu(), F.gelu(a), F.silu(a), F.elu(a), F.leaky_relu(a), F.softplus(a), F.mish(a)),
+        lambda a: (
+            a.tanh(),
+            a.sigmoid(),
+            a.relu(),
+            F.gelu(a),
+            F.silu(a),
+            F.elu(a),
+            F.leaky_relu(a),
+            F.softplus(a),
+            F.mish(a),
+        ),
         (X,),
     ),
     "rounding": (lambda a: (a.floor(), a.ceil(), a.round(), a.trunc(), a.sign(), a.abs()), (3 * X,)),
     "trigonometry": (lambda a, b: (a.sin(), a.cos(), a.atan(), torch.atan2(a, b), a.erf()), (X, Y)),
-    "comparisons": (lambda a, b: (a > b, a <= b, a == a, a != b, (a > 0) & (b > 0), (a > 0) | (b > 0), ~(a > 0)), (X, Y)),
-    "clamping": (lambda a: (a.clamp(-0.5, 0.5), a.clamp(min=0), a.clamp(max=0), torch.minimum(a, -a), torch.maximum(a, -a)), (X,)),
+    "comparisons": (
+        lambda a, b: (a > b, a <= b, a == a, a != b, (a > 0) & (b > 0), (a > 0) | (b > 0), ~(a > 0)),
+        (X, Y),
+    ),
+    "clamping": (
+        lambda a: (a.clamp(-0.5, 0.5), a.clamp(min=0), a.clamp(max=0), torch.minimum(a, -a), torch.maximum(a, -a)),
+        (X,),
+    ),
     "finiteness": (
         lambda a: ((a / 0).isfinite(), (a * 0 / 0).isnan(), (a / 0).isinf(), (a / 0).nan_to_num(0.0, 1.0, -1.0)),
         (X,),
     ),
-    "sums": (lambda a: (a.sum(), a.sum(0), a.sum((0, 1), keepdim=True), a.mean(), a.mean(-1), a.prod(), a.cumsum(1)), (X,)),
+    "sums": (
+        lambda a: (a.sum(), a.sum(0), a.sum((0, 1), keepdim=True), a.mean(), a.mean(-1), a.prod(), a.cumsum(1)),
+        (X,),
+    ),
     "spread": (lambda a: (a.var(), a.var(1), a.std(0, correction=0), torch.var_mean(a, correction=0)), (X,)),
-    "extremes": (lambda a: (a.max(), a.min(), a.amax(1), a.amin(0, keepdim=True), a.argmax(1), a.argmin(), a.max(1), a.min(0)), (X,)),
+    "extremes": (
+        lambda a: (a.max(), a.min(), a.amax(1), a.amin(0, keepdim=True), a.argmax(1), a.argmin(), a.max(1), a.min(0)),
+        (X,),
+    ),
     "truth": (lambda a: ((a > 0).any(), (a > 0).all(), (a > 0).any(1), (a > -9).all(0)), (X,)),
-    "norms": (lambda a: (a.norm(), torch.linalg.vector_norm(a, 1), torch.linalg.vector_norm(a, float("inf"), dim=1)), (X,)),
+    "norms": (
+        lambda a: (a.norm(), torch.linalg.vector_norm(a, 1), torch.linalg.vector_norm(a, float("inf"), dim=1)),
+        (X,),
+    ),
     "softmaxes": (lambda a: (a.softmax(-1), a.log_softmax(0), a.logsumexp(1)), (X,)),
     "shapes": (
-        lambda a: (a.view(2, 6), a.t(), a.unsqueeze(1).expand(3, 5, 4), a[None].squeeze(0), a.permute(1, 0), a.flip(0), a.repeat(2, 3)),
+        lambda a: (
+            a.view(2, 6),
+            a.t(),
+            a.unsqueeze(1).expand(3, 5, 4),
+            a[None].squeeze(0),
+            a.permute(1, 0),
+            a.flip(0),
+            a.repeat(2, 3),
+        ),
         (X,),
     ),
     "pieces": (
-        lambda a: (*a.split(2, 1), *a.chunk(3), a[1], a[:, 1:3], a[::2], *a.unbind(1), a.narrow(1, 1, 2), *torch.split(a, [1, 3], 1)),
+        lambda a: (
+            *a.split(2, 1),
+            *a.chunk(3),
+            a[1],
+            a[:, 1:3],
+            a[::2],
+            *a.unbind(1),
+            a.narrow(1, 1, 2),
+            *torch.split(a, [1, 3], 1),
+        ),
         (X,),
     ),
     "joining": (lambda a, b: (torch.cat([a, b], 1), torch.stack([a, b]), F.pad(a, (1, 2, 0, 1), value=3.0)), (X, Y)),
     "writing": (lambda a, b: (torch.select_scatter(a, b[0], 0, 1), torch.slice_scatter(a, b[:, :2], 1, 1, 3)), (X, Y)),
     "creation": (
-        lambda a: (torch.zeros_like(a), torch.ones(2), torch.full((2, 2), 7.0), torch.arange(5), torch.arange(1, 6, 2), a.new_zeros(3)),
+        lambda a: (
+            torch.zeros_like(a),
+            torch.ones(2),
+            torch.full((2, 2), 7.0),
+            torch.arange(5),
+            torch.arange(1, 6, 2),
+            a.new_zeros(3),
+        ),
         (X,),
     ),
     "gathering": (
-        lambda a, i: (a.gather(1, i), a.gather(1, i[:, :1]), a.gather(0, i.clamp(max=2)), a.index_select(1, i[0]), a[i[:, 0].clamp(max=2)]),
+        lambda a, i: (
+            a.gather(1, i),
+            a.gather(1, i[:, :1]),
+            a.gather(0, i.clamp(max=2)),
+            a.index_select(1, i[0]),
+            a[i[:, 0].clamp(max=2)],
+        ),
         (X, INDEX),
     ),
     "gathering_many": (lambda a, i: a.gather(1, i), (normal(3, 100), torch.tensor([[99], [0], [50]]))),
@@ -83,7 +141,14 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     ),
     "embedding": (lambda w, i: F.embedding(i, w), (normal(5, 3), INDEX)),
     "products": (
-        lambda a, b, c: (a @ b, b.t() @ a.t(), torch.addmm(c, a, b, alpha=0.5, beta=2), torch.bmm(a[None], b[None]), a[0] @ b, a[0].dot(a[1])),
+        lambda a, b, c: (
+            a @ b,
+            b.t() @ a.t(),
+            torch.addmm(c, a, b, alpha=0.5, beta=2),
+            torch.bmm(a[None], b[None]),
+            a[0] @ b,
+            a[0].dot(a[1]),
+        ),
         (normal(6, 9), normal(9, 20), normal(6, 20)),
     ),
     "transposed_products": (
@@ -96,8 +161,11 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     ),
     "convolution_1d": (lambda x, w: F.conv1d(x, w, padding=1), (normal(2, 3, 9), normal(4, 3, 3))),
     "layer_norm": (lambda x, w, b: F.layer_norm(x, (4,), w, b), (X, normal(4), normal(4))),
-    "casts": (lambda a, i: (a.to(torch.float64), a.to(torch.bfloat16), i.float(), (a > 0).long(), a.long()), (X, INDEX)),
-}  # fmt: skip
+    "casts": (
+        lambda a, i: (a.to(torch.float64), a.to(torch.bfloat16), i.float(), (a > 0).long(), a.long()),
+        (X, INDEX),
+    ),
+}
 
 
 def lowered(function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> list[Any]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from unison.learner.engines.lowering.table import DTYPES, OPERATIONS, Array, Site, jnp, operation_name
+from unison.learner.engines.torch_parts import map_arg
 
 _TRANSPOSES = ("t.default", "transpose.int", "permute.default")
 
@@ -37,7 +38,7 @@ def to_jax(module: torch.fx.GraphModule) -> Callable[..., list[Array]]:
         remaining = iter(inputs)
 
         def load(argument: Any) -> Any:
-            return torch.fx.node.map_arg(argument, lambda node: values[node])
+            return map_arg(argument, values.__getitem__)
 
         for node in nodes:
             if node.op == "placeholder":
@@ -66,8 +67,8 @@ def _fitted(node: Any, site: Site, result: Array) -> Array:
 
 
 def _first_value(node: Any) -> Any:
-    value = node.meta.get("val")
-    return value[0] if isinstance(value, tuple | list) else value
+    value: Any = node.meta.get("val")
+    return value[0] if isinstance(value, tuple | list) else value  # pyright: ignore[reportUnknownVariableType]
 
 
 def _site(node: Any) -> Site:

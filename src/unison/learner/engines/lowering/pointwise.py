@@ -22,6 +22,13 @@ def _binary(function: Any) -> Lowering:
     return lowering
 
 
+def _logical(function: Any) -> Lowering:
+    def lowering(_: Site, a: Array, b: Array) -> Array:
+        return function(a, b)
+
+    return lowering
+
+
 for _name, _function in {
     "neg": jnp.negative, "exp": jnp.exp, "expm1": jnp.expm1, "log": jnp.log, "log1p": jnp.log1p, "log2": jnp.log2,
     "sqrt": jnp.sqrt, "rsqrt": lax.rsqrt, "abs": jnp.abs, "sign": jnp.sign, "floor": jnp.floor, "ceil": jnp.ceil,
@@ -58,7 +65,7 @@ for _names, _function in (
 
 
 for _name, _function in {"and": jnp.logical_and, "or": jnp.logical_or, "xor": jnp.logical_xor}.items():
-    lowers(f"logical_{_name}.default")(lambda _, a, b, function=_function: function(a, b))
+    lowers(f"logical_{_name}.default")(_logical(_function))
 
 
 @lowers("isnan.default")

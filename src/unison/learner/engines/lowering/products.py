@@ -104,7 +104,11 @@ def _convolution_backward(
 ) -> tuple[Array | None, Array | None, Array | None]:
     if transposed:
         raise NotImplementedError("a transposed convolution")
-    _value, pull_back = jax.vjp(lambda a, w: _convolve(a, w, stride, padding, dilation, groups), x, weight)
+
+    def forward(x: Array, weight: Array) -> Array:
+        return _convolve(x, weight, stride, padding, dilation, groups)
+
+    _value, pull_back = jax.vjp(forward, x, weight)
     to_x, to_weight = pull_back(gradient)
     others = (0, *range(2, x.ndim))
     return (
