@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from unison.data import Columns
 from unison.errors import BatchError
 from unison.sampling import EnvRunner
 from unison.sampling.actions import ActionTransform
+from unison.sampling.policy import Policy
 from unison.types import Tree, tree_leaves, tree_map
 
 
@@ -22,29 +22,23 @@ class Actor:
     def __init__(self, runner: EnvRunner) -> None:
         self._runner = runner
         self._module = runner.modules[runner.module_id]
-        config = runner.config
-        self._transform = ActionTransform(runner.action_space, scale=config.normalize_actions, clip=config.clip_actions)
+        config, space = runner.config, runner.action_space
+        clips = config.normalize_actions or config.clip_actions
+        self._transform = ActionTransform(space, scale=config.normalize_actions, clip=config.clip_actions)
+        self._clip = ActionTransform(space, scale=False, clip=clips)
+        self._generator = torch.default_generator
 
     def act(self, observations: Tree, state: Tree, *, explore: bool) -> Any:
         """See Algorithm.compute_actions."""
         tensors, single = self._batched(observations)
-        rows = tree_leaves(tensors)[0].shape[0]
-        batch: dict[str, Tree] = {Columns.OBS: tensors}
-        if self._module.is_stateful():
-            if state is None:
-                initial = self._module.get_initial_state()
-                state = tree_map(lambda leaf: leaf.expand(rows, *leaf.shape), initial)
-            batch = {Columns.OBS: tree_map(lambda t: t.unsqueeze(1), tensors), Columns.STATE_IN: state}
+        policy = Policy(self._module, tree_leaves(tensors)[0].shape[0], self._generator)
+        if state is not None:
+            policy.state = state
         with torch.inference_mode():
-            said = self._module.forward_exploration(batch) if explore else self._module.forward_inference(batch)
-            inputs = said[Columns.ACTION_DIST_INPUTS]
-            if self._module.is_stateful():
-                inputs = inputs.squeeze(1)
-            distribution = self._module.action_distribution(inputs)
-            chosen = distribution.sample() if explore else distribution.mode()
-        actions = self._transform(tree_map(lambda t: t.numpy(), chosen))
+            chosen, _ = policy.act(tensors, explore=explore)
+        actions = (self._transform if policy.has_distribution else self._clip)(chosen)
         actions = tree_map(lambda a: a[0], actions) if single else actions
-        return (actions, said[Columns.STATE_OUT]) if self._module.is_stateful() else actions
+        return (actions, policy.state) if self._module.is_stateful() else actions
 
     def _batched(self, observations: Tree) -> tuple[Tree, bool]:
         """Tensors with rows first, and whether it was one observation alone."""

@@ -1,5 +1,6 @@
 """Making the environment that a config names, and asking it for its spaces."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,14 +37,30 @@ def make_environment(env: Any, env_config: Mapping[str, Any] | None = None) -> A
         raise EnvironmentFailure(f"The environment {env!r} could not be made {called}: {error}") from error
 
 
+def _makes_vector(env: Any) -> bool:
+    """Whether `env` makes vector environments: a VectorEnv class, or a function with a parameter `num_envs`."""
+    import gymnasium
+
+    if isinstance(env, type):
+        return issubclass(env, gymnasium.vector.VectorEnv)
+    return callable(env) and "num_envs" in inspect.signature(env).parameters
+
+
+def _make_vector(env: Any, env_config: Mapping[str, Any] | None) -> Any:
+    settings: dict[str, Any] = thaw(env_config or {})
+    return env(num_envs=1, **settings) if isinstance(env, type) else env(settings, num_envs=1)
+
+
 def spaces_of(env: Any, env_config: Mapping[str, Any] | None = None) -> tuple[Space, Space]:
     """Observation and action space of an environment (an id, class, function, or one already made)."""
     import gymnasium
 
     if isinstance(env, gymnasium.Env):
         return env.observation_space, env.action_space  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    made = make_environment(env, env_config)
+    made = _make_vector(env, env_config) if _makes_vector(env) else make_environment(env, env_config)
     try:
+        if isinstance(made, gymnasium.vector.VectorEnv):
+            return made.single_observation_space, made.single_action_space  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         return made.observation_space, made.action_space
     except AttributeError as error:
         raise EnvironmentFailure(f"The environment {env!r} has no observation_space or action_space.") from error

@@ -34,7 +34,7 @@ class Policy:
         self.has_distribution = True
         """Whether the last actions came with `action_dist_inputs`."""
         self._initial_state = module.get_initial_state()
-        self._state: Tree = tree_map(partial(_repeated, num_envs), self._initial_state)
+        self.state: Tree = tree_map(partial(_repeated, num_envs), self._initial_state)
         self._stateful = module.is_stateful()
 
     def refresh(self) -> None:
@@ -44,7 +44,7 @@ class Policy:
     def reset_state(self, index: int) -> None:
         """Give one environment the state before an episode's first step."""
         if self._stateful:
-            for leaf, initial in zip(tree_leaves(self._state), tree_leaves(self._initial_state), strict=True):
+            for leaf, initial in zip(tree_leaves(self.state), tree_leaves(self._initial_state), strict=True):
                 leaf[index] = initial
 
     def act(self, observations: Tree, *, explore: bool) -> tuple[Tree, dict[str, Tree]]:
@@ -60,11 +60,11 @@ class Policy:
         outputs: dict[str, Tree] = {}
         batch: dict[str, Tree] = {Columns.OBS: observations}
         if self._stateful:
-            batch = {Columns.OBS: tree_map(_add_time, observations), Columns.STATE_IN: self._state}
-            outputs[Columns.STATE_IN] = tree_map(_copied, self._state)
+            batch = {Columns.OBS: tree_map(_add_time, observations), Columns.STATE_IN: self.state}
+            outputs[Columns.STATE_IN] = tree_map(_copied, self.state)
         said = self.module.forward_exploration(batch) if explore else self.module.forward_inference(batch)
         if self._stateful:
-            for leaf, new in zip(tree_leaves(self._state), tree_leaves(said[Columns.STATE_OUT]), strict=True):
+            for leaf, new in zip(tree_leaves(self.state), tree_leaves(said[Columns.STATE_OUT]), strict=True):
                 leaf.copy_(new)
             said = {name: tree_map(_drop_time, said[name]) for name in said if name != Columns.STATE_OUT}
         inputs = said.get(Columns.ACTION_DIST_INPUTS)

@@ -51,7 +51,7 @@ def distribution_for(space: spaces.Space[Any], *, squashed: bool = False) -> Dis
             types = tuple(distribution_for(part, squashed=squashed) for part in space.spaces.values())
             return _joint(space, types, tuple(space.spaces))
         case spaces.Tuple():
-            joint = cast(spaces.Tuple[Any], space)
+            joint = cast("spaces.Tuple[Any]", space)
             types = tuple(distribution_for(part, squashed=squashed) for part in joint.spaces)
             return _joint(joint, types, None)
         case _:
