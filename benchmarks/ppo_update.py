@@ -6,7 +6,8 @@ U1: Box(4) to Discrete(2), hidden 64,64, 2048 rows in minibatches of 64, 10 pass
 256,256, 4096 rows, 256, 4 passes. U3: U1 with 16 modules of 512 rows, 2 passes; a step moves all 16. Every
 contender is a process of its own on the same core with one thread; they run in turn, a quarter of a second
 each; times are medians, ratios medians of the ratios of each repeat. "CPU" is processor time, which counts less of
-what a busy machine takes away. Building, compiling and warming up are not in them; the first update, with what it compiles, has a column.
+what a busy machine takes away. Building, compiling and warming up are not in them; the first update, with what it
+compiles, has a column.
 """
 
 import statistics
