@@ -16,7 +16,7 @@ from unison.learner_group.processes import ProcessTransport
 
 @pytest.fixture(scope="module")
 def trio() -> Iterator[ProcessTransport]:
-    transport = ProcessTransport(timeout_s=10.0, meeting=StoreMeeting)
+    transport = ProcessTransport(timeout_s=5.0, grace_s=2.0, meeting=StoreMeeting)
     transport.start(Hosted, 3)
     yield transport
     transport.stop()
@@ -42,7 +42,9 @@ def test_sums_gathers_and_broadcasts(trio: ProcessTransport) -> None:
         assert sent.tolist() == [2.0, 2.0, 2.0]
 
 
-@pytest.mark.parametrize(("how", "when"), [("SIGKILL", "between"), ("raise", "before"), ("raise", "between")])
+@pytest.mark.parametrize(
+    ("how", "when"), [("SIGKILL", "between"), ("raise", "before"), ("raise", "between"), ("SIGSTOP", "between")]
+)
 def test_a_failed_rank_frees_the_others_and_all_go_on(trio: ProcessTransport, how: str, when: str) -> None:
     with pytest.raises(WorkerError) as caught:
         ask(trio, "misbehave", how, 1, when)

@@ -3,14 +3,11 @@
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import Any
 
-from unison.learner_group.collectives import CollectiveTimeout
 from unison.learner_group.failures import Failure
 from unison.learner_group.processes.wire import Channel, Header
+from unison.learner_group.running_call import RunningCall
 from unison.learner_group.shared_memory import Segment
-from unison.learner_group.transport import Call
 
 
 class Slot:
@@ -35,31 +32,13 @@ class Slot:
         return [self.request.descriptor, self.results[rank].descriptor]
 
 
-class ProcessCall(Call):
-    """A call of worker processes, and what has come of it so far."""
+class ProcessCall(RunningCall):
+    """A call of worker processes."""
 
     def __init__(self, method: str, ranks: Iterable[int], number: int, slot: Slot) -> None:
         super().__init__(method, ranks)
         self.number, self.slot = number, slot
-        self.results: dict[int, Any] = {}
-        self.failures: dict[int, Failure] = {}
         self.request_is_retained = False
-        self.was_overdue = False
-
-    @property
-    def is_done(self) -> bool:
-        """Whether every rank has answered or is gone."""
-        return len(self.results) + len(self.failures) == len(self.ranks)
-
-    def failures_with_cause(self) -> list[Failure]:
-        """Its failures; where ranks gave up for no other reason than being late, that is the cause."""
-        failures = list(self.failures.values())
-        late = [failure for failure in failures if isinstance(failure.exception, CollectiveTimeout)]
-        if all(failure.kind == "aborted" for failure in failures) and (late or self.was_overdue):
-            first = (late or failures)[0]
-            reason = f"{first.reason} Nobody hung: allow more time, or look for ranks that wait for each other."
-            failures[failures.index(first)] = replace(first, kind="raised", reason=reason)
-        return failures
 
 
 class WorkerProcess:
@@ -67,6 +46,7 @@ class WorkerProcess:
 
     def __init__(self, rank: int, pid: int, channel: Channel) -> None:
         self.rank, self.pid, self.channel = rank, pid, channel
+        self.descriptor = channel.fileno()
         self.last_words = Segment()
         self.queue: deque[ProcessCall] = deque()
         self.failure: Failure | None = None  # set when it is lost

@@ -15,7 +15,7 @@ from unison.learner_group.processes.calls import ProcessCall, Slot, WorkerProces
 from unison.learner_group.processes.codec import Payload, decode, encode
 from unison.learner_group.processes.family import Family
 from unison.learner_group.processes.wire import INLINE, INLINE_BYTES, RETAINED, Header, Kind, Packet, PeerGone
-from unison.learner_group.processes.worker import Complaint, Setup
+from unison.learner_group.processes.worker import Setup
 
 _LOOK_S = 0.1  # between looks for overdue workers
 _LARGEST_KEPT = 16 << 20  # a larger result is rare: its memory goes back to the system
@@ -62,8 +62,8 @@ class Crew:
             slot.known_to.difference_update(ranks)
         for rank in ranks:
             worker = self.workers[rank] = WorkerProcess(rank, *self.family.spawn())
-            self._by_descriptor[worker.channel.fileno()] = worker
-            self._poll.register(worker.channel, select.POLLIN)
+            self._by_descriptor[worker.descriptor] = worker
+            self._poll.register(worker.descriptor, select.POLLIN)
             files = [worker.last_words.descriptor, *self._meeting.descriptors]
             self._ask(worker, call, header._replace(value=rank), body, files)
         self.wait(call, self._deadlines.start)
@@ -171,8 +171,10 @@ class Crew:
         for descriptor, _ in self._poll.poll(wait_s * 1000):
             worker = self._by_descriptor.get(descriptor)
             try:
-                while worker and not worker.failure and (packet := worker.channel.receive(wait=False)):
+                while worker and (packet := worker.channel.receive(wait=False)):
                     self._file(worker, packet)
+                    if not worker.queue:
+                        break
             except PeerGone:
                 if worker:
                     self._lose(worker, "died")
@@ -191,7 +193,7 @@ class Crew:
                 if header.size > _LARGEST_KEPT:
                     call.slot.results[worker.rank].clear()
             value = decode(memoryview(memory), header.skeleton)
-            failure = _failure(worker.rank, value) if header.kind == Kind.FAILED else None
+            failure = value.failure(worker.rank) if header.kind == Kind.FAILED else None
         except Exception as error:
             reason = f"its result can't be read here: {error!r}"
             value, failure = None, Failure(worker.rank, "raised", reason, exception=error)
@@ -222,9 +224,8 @@ class Crew:
 
     def _lose(self, worker: WorkerProcess, kind: FailureKind, reason: str = "", *, kill: bool = False) -> None:
         """The worker is gone, or will be in a moment."""
-        descriptor = worker.channel.fileno()
-        self._poll.unregister(descriptor)
-        del self._by_descriptor[descriptor]
+        self._poll.unregister(worker.descriptor)
+        del self._by_descriptor[worker.descriptor]
         if kill:
             self.family.kill(worker.pid)
         worker.channel.close()
@@ -242,13 +243,3 @@ def _encoded(value: object, what: str) -> Payload:
         return encode(value)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise LearnerGroupError(f"{what} can't be sent to another process: {error}") from error
-
-
-def _failure(rank: int, complaint: Complaint) -> Failure:
-    exception: BaseException | None = None
-    if complaint.pickled:
-        try:
-            exception = pickle.loads(complaint.pickled)
-        except Exception:
-            exception = None
-    return Failure(rank, "aborted" if complaint.aborted else "raised", complaint.reason, complaint.traceback, exception)

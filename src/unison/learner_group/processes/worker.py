@@ -2,24 +2,22 @@
 
 import faulthandler
 import os
-import pickle
 import random
 import signal
 import socket
 import sys
-import traceback
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from unison.learner_group.collectives import Collective, CollectiveAborted, Joiner
-from unison.learner_group.processes.codec import Payload, decode, encode, to_pickle
+from unison.learner_group.processes.codec import Payload, decode, encode
+from unison.learner_group.processes.complaint import Complaint
 from unison.learner_group.processes.wire import INLINE, INLINE_BYTES, RETAINED, Channel, Header, Kind, Packet, PeerGone
 from unison.learner_group.shared_memory import Segment
 from unison.learner_group.transport import Factory, WorkerContext
 
-_LONGEST_TEXT = 8 << 10
 _FOREVER_S = 1e6
 
 
@@ -30,15 +28,6 @@ class Setup(NamedTuple):
     num_threads: int
     joiner: Joiner
     factory: Factory
-
-
-class Complaint(NamedTuple):
-    """An exception on its way to the driver."""
-
-    aborted: bool
-    reason: str
-    traceback: str
-    pickled: bytes
 
 
 def main(descriptor: int) -> None:
@@ -127,23 +116,6 @@ class Worker:
 
 
 def _failed(error: BaseException) -> tuple[Header, bytes]:
-    """An answer that tells of an exception: its text, its traceback, and itself where it can travel."""
-    link: BaseException | None = error
-    while link is not None and not isinstance(link, CollectiveAborted):
-        link = link.__cause__ or link.__context__
-    text = "".join(traceback.format_exception(error))
-    reason = f"{type(error).__name__}: {error}"
-    try:
-        pickled = to_pickle(error.with_traceback(None))
-        pickle.loads(pickled)
-    except Exception:
-        pickled = b""
-    if len(pickled) > _LONGEST_TEXT:
-        pickled = b""
-    payload = encode(Complaint(link is not None, _shortened(reason), _shortened(text), pickled))
+    """An answer that tells of an exception."""
+    payload = encode(Complaint.about(error))
     return Header(Kind.FAILED, INLINE, skeleton=len(payload.skeleton), size=payload.size), payload.join()
-
-
-def _shortened(text: str) -> str:
-    half = _LONGEST_TEXT // 8  # in bytes, a character may take 4
-    return text if len(text) <= 2 * half else f"{text[:half]}\n[...]\n{text[-half:]}"
