@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
 
 _setting_up = threading.Lock()
-from_numpy: Any = torch.from_numpy  # pyright: ignore[reportUnknownMemberType]  # torch leaves it untyped
+from_numpy: Any = getattr(torch, "from_numpy")  # noqa: B009  # torch leaves it untyped
 
 
 def is_available() -> bool:

@@ -1,0 +1,11 @@
+"""Parts of torch whose types say little or nothing, named once as what they are: Any."""
+
+from importlib import import_module
+from typing import Any
+
+pytree: Any = import_module("torch.utils._pytree")
+"""The only tree code that torch's tracers accept."""
+map_arg: Any = import_module("torch.fx.node").map_arg
+"""Applies a function to the nodes within a node's arguments."""
+core: Any = import_module("torch._C")
+"""Torch's switches without a public name."""
