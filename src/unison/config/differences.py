@@ -1,7 +1,7 @@
 """Where two configs differ, as plain data."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 
 def differing_settings(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -11,13 +11,16 @@ def differing_settings(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict
     """
     differences: dict[str, tuple[Any, Any]] = {}
     for section in dict.fromkeys([*own, *other]):
-        first, second = own.get(section), other.get(section)
-        if not isinstance(first, Mapping) or not isinstance(second, Mapping):
-            if first != second:
-                differences[section] = (first, second)
-            continue
+        first, second = _by_name(section, own.get(section)), _by_name(section, other.get(section))
         for name in dict.fromkeys([*first, *second]):
             pair = (first.get(name), second.get(name))
             if pair[0] != pair[1]:
-                differences[f"{section}.{name}"] = pair
+                differences[name] = pair
     return differences
+
+
+def _by_name(section: str, value: Any) -> dict[str, Any]:
+    """The settings of a section by their whole name; a value outside of sections goes by its own."""
+    if isinstance(value, dict):
+        return {f"{section}.{name}": setting for name, setting in cast("dict[str, Any]", value).items()}
+    return {section: value}

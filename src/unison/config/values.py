@@ -7,7 +7,9 @@ Plain data is what JSON, YAML and TOML can hold. What they cannot is written as 
 
 import dataclasses
 import importlib
+import inspect
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -63,16 +65,26 @@ def import_path(value: Any) -> str | None:
 
 
 def import_from(path: str) -> Any:
-    """The class or function at `module:qualname`; raises ConfigError if there is none."""
-    module, separator, name = path.partition(":")
-    if not separator:
+    """The class or function at `"package.module:Name"`.
+
+    A stored config may come from a stranger. So nothing of the standard library is ever handed out (what it
+    could do with settings of the stranger's choice, such as run a command, is never a setting), nor anything
+    but classes and functions.
+    """
+    module_name, _, name = path.partition(":")
+    if not module_name or not name:
         raise ConfigError(f"'{path}' is no import path; write it as 'package.module:Name'.")
+    if module_name.partition(".")[0] in sys.stdlib_module_names - {"__main__"}:
+        raise ConfigError(f"'{path}' is part of Python itself, not a class or function for a setting; give it anew.")
     try:
-        found: Any = importlib.import_module(module)
+        found: Any = importlib.import_module(module_name)
         for part in name.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"Cannot import '{path}': {error}.") from error
+    home = str(getattr(found, "__module__", "")).partition(".")[0]
+    if not (inspect.isclass(found) or inspect.isfunction(found)) or home in sys.stdlib_module_names - {"__main__"}:
+        raise ConfigError(f"'{path}' is no class or function of a package; give the setting anew.")
     return found
 
 
@@ -135,7 +147,10 @@ def from_plain(value: Any) -> Any:
 
 
 def _read_dataclass(data: Mapping[str, Any]) -> Any:
-    return import_from(data["class"])(**from_plain(data["fields"]))
+    found = import_from(data["class"])
+    if not dataclasses.is_dataclass(found) or not isinstance(found, type):
+        raise ConfigError(f"'{data['class']}' is no dataclass, so no setting is made from it.")
+    return found(**from_plain(data["fields"]))
 
 
 def _read_array(data: Mapping[str, Any]) -> Any:

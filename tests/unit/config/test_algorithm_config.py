@@ -81,7 +81,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("training", {"optimizer": {"name": "sgd", "momentum": 1.5}}, r"momentum=1.5"),
     ("training", {"optimizer": 3}, r"optimizer=3"),
     ("training", {"learner_class": "PPOLearner"}, r"learner_class='PPOLearner' .* a class"),
-    ("training", {"learner_class": "os:NoLearner"}, r"Cannot import 'os:NoLearner'"),
+    ("training", {"learner_class": "numpy:NoLearner"}, r"Cannot import 'numpy:NoLearner'"),
     ("training", {"learner_connectors": [3]}, r"learner_connectors=\[3\]"),
     ("resources", {"num_learners": -1}, r"num_learners=-1 .* an integer >= 0"),
     ("framework", {"engine": "xls"}, r"Did you mean 'xla'"),
