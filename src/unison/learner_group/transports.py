@@ -3,6 +3,8 @@
 from unison.config import AlgorithmConfig
 from unison.learner_group.inline import InlineTransport
 from unison.learner_group.processes import ProcessTransport
+from unison.learner_group.ray import RayTransport
+from unison.learner_group.ray.cluster import is_in_use
 from unison.learner_group.transport import Transport
 
 
@@ -10,6 +12,24 @@ def make_transport(config: AlgorithmConfig, num_learners: int) -> Transport:
     """The transport for `num_learners` Learners: none at all for 0, else as the setting `backend` says."""
     if num_learners == 0:
         return InlineTransport()
-    return ProcessTransport(
-        num_threads=config.num_threads or 1, timeout_s=config.learner_timeout_s, preload=("unison",)
-    )
+    return _make(config, num_learners, config.num_cpus_per_learner, config.num_gpus_per_learner)
+
+
+def make_runner_transport(config: AlgorithmConfig, num_runners: int) -> Transport:
+    """The transport for one env runner, or for several."""
+    return _make(config, num_runners, config.num_cpus_per_env_runner, config.num_gpus_per_env_runner)
+
+
+def _make(config: AlgorithmConfig, num_workers: int, cpus: float, gpus: float) -> Transport:
+    num_threads, timeout_s = config.num_threads or 1, config.learner_timeout_s
+    if config.backend == "ray" or (config.backend == "auto" and is_in_use()):
+        learners = config.num_learners * config.num_cpus_per_learner
+        return RayTransport(
+            num_cpus=cpus,
+            num_gpus=gpus,
+            placement_strategy=config.placement_strategy,
+            total_cpus=max(learners, num_workers * cpus) + config.num_env_runners * config.num_cpus_per_env_runner,
+            num_threads=num_threads,
+            timeout_s=timeout_s,
+        )
+    return ProcessTransport(num_threads=num_threads, timeout_s=timeout_s, preload=("unison",))

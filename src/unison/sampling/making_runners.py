@@ -1,7 +1,7 @@
 """Which runner a config asks for."""
 
 from unison.config import AlgorithmConfig
-from unison.learner_group.transports import make_transport
+from unison.learner_group.transports import make_runner_transport
 from unison.sampling.env_runner import EnvRunner
 from unison.sampling.runner import Runner
 from unison.sampling.runner_group import RunnerGroup
@@ -9,4 +9,4 @@ from unison.sampling.runner_group import RunnerGroup
 
 def make_runner(config: AlgorithmConfig) -> Runner:
     """A runner in this process for `num_env_runners=0`, else that many in processes of their own."""
-    return RunnerGroup(config, make_transport) if config.num_env_runners else EnvRunner(config)
+    return RunnerGroup(config, make_runner_transport) if config.num_env_runners else EnvRunner(config)

@@ -1,0 +1,238 @@
+"""All that Unison asks of Ray, and the one file that imports it: only once a cluster is really needed."""
+
+# Because Ray is an optional package, whose types are not there for everyone:
+# pyright: reportMissingImports=false
+
+import contextlib
+import logging
+import math
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from unison.errors import LearnerGroupError, MissingExtraError
+from unison.learner_group.collectives import Meeting, SingleCollective, StoreMeeting
+from unison.learner_group.collectives.collective import Collective, Joiner
+from unison.learner_group.ray.worker import RayWorker
+
+Ref = Any
+"""An object in Ray's store, that is or will be there."""
+ActorHandle = Any
+WATCH = "watch"
+"""The threads of a worker that answer while its object is busy."""
+
+_lock = threading.Lock()
+_leases: "set[RayCluster]" = set()
+_is_ours = False  # whether the connection that this process has was made here
+
+
+class ActorGone(Exception):
+    """The process of an actor has ended, or its node has; says how."""
+
+
+def is_in_use() -> bool:
+    """Whether this process has a connection to Ray, or the environment names a cluster."""
+    ray = sys.modules.get("ray")
+    return bool(os.environ.get("RAY_ADDRESS")) or bool(ray and hasattr(ray, "is_initialized") and ray.is_initialized())
+
+
+class RayCluster:
+    """A lease of the connection to Ray; the last `release()` ends what the first one began.
+
+    Args:
+        address: of a cluster, as for `ray.init`; None: the one that this process is connected to, else that of the
+            environment variable RAY_ADDRESS, else a new one on this machine, on loopback only.
+        cpus: how many CPUs a new one must offer at least, whether this machine has them or not.
+    """
+
+    def __init__(self, address: str | None, cpus: float) -> None:
+        global _is_ours
+        self._ray = _import_ray()
+        self._groups: list[Any] = []
+        with _lock:
+            if not self._ray.is_initialized():
+                _connect(self._ray, address or os.environ.get("RAY_ADDRESS"), cpus)
+                _is_ours = True
+            _leases.add(self)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the connection is there; whoever made it may have ended it."""
+        return bool(self._ray.is_initialized())
+
+    def release(self) -> None:
+        """Give the places back, and end the connection if nobody here needs it any more and it was made here."""
+        global _is_ours
+        with _lock:
+            if self.is_alive:
+                for group in self._groups:
+                    self._ray.util.remove_placement_group(group)
+            self._groups.clear()
+            _leases.discard(self)
+            if not _leases and _is_ours:
+                _is_ours = False
+                if self.is_alive:
+                    self._ray.shutdown()
+
+    def place(self, number: int, resources: Mapping[str, float], strategy: str, timeout_s: float) -> Any:
+        """A placement group with a bundle for each of `number` workers."""
+        group = self._ray.util.placement_group([dict(resources)] * number, strategy=strategy)
+        self._groups.append(group)
+        if not group.wait(timeout_s):
+            free = {name: left for name, left in self._ray.available_resources().items() if ":" not in name}
+            raise LearnerGroupError(
+                f"The Ray cluster had no room for {number} workers with {dict(resources)} each, placed by '{strategy}', "
+                f"for {timeout_s:.0f} s. Free: {free}. Ask for less with resources(), or add nodes."
+            )
+        return group
+
+    def spawn(self, group: Any, bundle: int, resources: Mapping[str, float]) -> ActorHandle:
+        """Begin to make a worker in one bundle of a placement group."""
+        place = self._ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(
+            placement_group=group, placement_group_bundle_index=bundle
+        )
+        actor = self._ray.remote(
+            num_cpus=resources["CPU"],
+            num_gpus=resources.get("GPU", 0),
+            max_restarts=0,
+            max_task_retries=0,
+            concurrency_groups={WATCH: 2},
+            scheduling_strategy=place,
+        )(RayWorker)
+        return actor.remote()
+
+    def meeting(self, world_size: int, timeout_s: float) -> Meeting:
+        """Where `world_size` ranks meet: a store in this process if it is on a node of the cluster, else in an actor."""
+        if world_size == 1:
+            return _Nobody()
+        if self._ray.util.client.ray.is_connected():
+            return _MeetingElsewhere(self._ray, world_size, timeout_s)
+        return StoreMeeting(world_size, timeout_s, host=self._ray.util.get_node_ip_address())
+
+    def put(self, value: object) -> Ref:
+        """Into the object store."""
+        return self._ray.put(value)
+
+    def is_ref(self, value: object) -> bool:
+        """Whether it refers to an object in the store."""
+        return isinstance(value, self._ray.ObjectRef)
+
+    def ready(self, refs: Sequence[Ref], timeout_s: float) -> list[Ref]:
+        """Those refs whose objects are there, waiting up to `timeout_s` seconds for the first one."""
+        if not refs:
+            return []
+        different = list(dict.fromkeys(refs))
+        there, _ = self._ray.wait(different, num_returns=len(different), timeout=0, fetch_local=False)
+        if not there and timeout_s > 0:
+            there, _ = self._ray.wait(different, num_returns=1, timeout=timeout_s, fetch_local=False)
+        return list(there)
+
+    def get(self, ref: Ref) -> Any:
+        """The object; raises ActorGone, or what kept the object from being made."""
+        exceptions = self._ray.exceptions
+        try:
+            return self._ray.get(ref)
+        except (exceptions.RayActorError, exceptions.NodeDiedError, exceptions.WorkerCrashedError) as error:
+            told = str(error).split(" Some common causes")[0]  # several lines of guesses
+            raise ActorGone(" ".join(told.split())) from error
+
+    def kill(self, actor: ActorHandle) -> None:
+        """End the process of an actor, also if it no longer listens."""
+        if self.is_alive:
+            self._ray.kill(actor)
+
+
+def _import_ray() -> Any:
+    try:
+        import ray
+        import ray.util.client
+        import ray.util.scheduling_strategies
+    except ImportError as error:
+        raise MissingExtraError("ray", "ray", "resources(backend='ray')") from error
+    return ray
+
+
+def _connect(ray: Any, address: str | None, cpus: float) -> None:
+    if address and address.startswith("ray://"):
+        ray.init(address)
+    elif address and address != "local":
+        ray.init(address, log_to_driver=False, logging_level="error")
+    else:
+        with _on_loopback():
+            ray.init(
+                "local",
+                num_cpus=max(os.cpu_count() or 1, math.ceil(cpus)),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="error",
+            )
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Have Ray's processes listen on loopback only, as it does by itself on desktop systems, and say nothing of it."""
+    name = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+    constants: Any = sys.modules["ray._private.ray_constants"]  # read the variable when Ray was imported
+    logger = logging.getLogger("ray")
+    before = (os.environ.get(name), constants.ENABLE_RAY_CLUSTER, logger.level)
+    os.environ[name], constants.ENABLE_RAY_CLUSTER = "0", False
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        variable, constants.ENABLE_RAY_CLUSTER, level = before
+        logger.setLevel(level)
+        if variable is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = variable
+
+
+class _Nobody(Meeting):
+    """The meeting of a lone rank."""
+
+    descriptors = ()
+
+    def joiner(self) -> Joiner:
+        return _alone
+
+    def abort(self, epoch: int) -> None:
+        """Nobody waits."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _alone(rank: int, descriptors: Sequence[int]) -> Collective:
+    return SingleCollective()
+
+
+class _MeetingElsewhere(Meeting):
+    """A StoreMeeting in an actor, for a driver that the ranks can't reach."""
+
+    descriptors = ()
+
+    def __init__(self, ray: Any, world_size: int, timeout_s: float) -> None:
+        class Keeper:
+            def __init__(self) -> None:
+                self.meeting = StoreMeeting(world_size, timeout_s, host=ray.util.get_node_ip_address())
+
+            def joiner(self) -> Joiner:
+                return self.meeting.joiner()
+
+            def abort(self, epoch: int) -> None:
+                self.meeting.abort(epoch)
+
+        self._ray = ray
+        self._keeper = ray.remote(num_cpus=0)(Keeper).remote()
+
+    def joiner(self) -> Joiner:
+        return self._ray.get(self._keeper.joiner.remote())
+
+    def abort(self, epoch: int) -> None:
+        self._keeper.abort.remote(epoch)
+
+    def close(self) -> None:
+        self._ray.kill(self._keeper)
