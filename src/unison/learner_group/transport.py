@@ -37,9 +37,9 @@ class Transport(ABC):
     """Starts workers, calls methods of the objects that they host, gathers the results, stops them.
 
     Calls reach every worker in the order in which they were made, and several may be under way. When a
-    worker raises, dies or hangs, all calls under way come to an end: `gather()` raises a `WorkerError`, and
-    by then no worker is busy. Workers that died or hung are gone until `restart()`; the others stay usable.
-    A transport belongs to one thread.
+    worker raises, dies or hangs, all calls under way come to an end, and further ones do nothing, until
+    `gather()` has raised a `WorkerError`; by then no worker is busy. Workers that died or hung are gone until
+    `restart()`, and calls of them raise; the others stay usable. A transport belongs to one thread.
     """
 
     @property

@@ -148,9 +148,12 @@ def test_results_of_ranks_that_finished_come_with_the_error(pair: ProcessTranspo
     assert caught.value.results == {0: "fine"}
 
 
-def test_calls_queued_behind_a_failed_one_do_nothing_and_say_so(pair: ProcessTransport) -> None:
+@pytest.mark.parametrize("has_failed_already", [False, True])
+def test_calls_behind_a_failed_one_do_nothing_and_say_so(pair: ProcessTransport, has_failed_already: bool) -> None:
     ask(pair, "apply", lambda hosted: hosted.calls.clear())
-    calls = [pair.call("misbehave", "raise", 0, "before"), pair.call("echo", 1), pair.call("echo", 2)]
+    calls = [pair.call("misbehave", "raise", 0, "before")]
+    assert pair.ready(calls[0], timeout=60.0 * has_failed_already) or not has_failed_already
+    calls += [pair.call("echo", 1), pair.call("echo", 2)]
     for index, call in enumerate(calls):
         with pytest.raises(WorkerError) as caught:
             pair.gather(call)

@@ -41,7 +41,7 @@ class Crew:
         self._slots: list[Slot] = []
         self._free: list[Slot] = []
         self._num_calls = 0
-        self._epoch, self._is_aborted = 1, False
+        self._epoch, self._is_aborted, self._is_told = 1, False, False
         self._poll = select.poll()
         self._by_descriptor: dict[int, WorkerProcess] = {}
         self._owner = os.getpid()
@@ -72,17 +72,25 @@ class Crew:
             if not failure.is_lost:
                 self._lose(self.workers[rank], "died", f"its object could not be made: {failure.reason}", kill=True)
         if call.failures:
+            self._is_told = True
             raise WorkerError("start", len(self.workers), call.failures_with_cause(), call.results)
 
     def begin(
         self, method: str, arguments: tuple[Any, ...], keywords: dict[str, Any], ranks: Iterable[int]
     ) -> ProcessCall:
-        """Send a call to `ranks`; raises WorkerError, and sends nothing, if one of them is lost."""
+        """Send a call to `ranks`; raises WorkerError, and sends nothing, if one of them is lost.
+
+        A call behind one that has failed fails too, until the caller has been told: else whether it runs would
+        depend on who was faster.
+        """
         self._take_in(0.0, self._deadlines.call)
         ranks = tuple(ranks)
         lost = [failure for rank in ranks if (failure := self.workers[rank].failure)]
         if lost:
+            self._is_told = True
             raise WorkerError(method, len(self.workers), lost)
+        if self._is_aborted and not self._is_told:
+            return self._refused(method, ranks)
         self._renew_epoch()
         payload = _encoded((method, arguments, keywords), f"The arguments of '{method}'")
         call = self._new_call(method, ranks)
@@ -105,6 +113,7 @@ class Crew:
         """What a call that is over returned, by rank; raises WorkerError once no worker is busy any more."""
         if call.failures:
             self._settle(self._deadlines.call)
+            self._is_told = True
             raise WorkerError(call.method, len(self.workers), call.failures_with_cause(), call.results)
         return [call.results[rank] for rank in call.ranks]
 
@@ -129,7 +138,8 @@ class Crew:
             self._take_in(_LOOK_S, limit_s)
 
     def _abort(self) -> None:
-        self._is_aborted = True
+        if not self._is_aborted:
+            self._is_aborted, self._is_told = True, False
         self._meeting.abort(self._epoch)
 
     def _new_call(self, method: str, ranks: tuple[int, ...]) -> ProcessCall:
@@ -139,6 +149,13 @@ class Crew:
             self._free.append(slot)
         self._num_calls += 1
         return ProcessCall(method, ranks, self._num_calls, self._free.pop())
+
+    def _refused(self, method: str, ranks: tuple[int, ...]) -> ProcessCall:
+        call = self._new_call(method, ranks)
+        self._free.append(call.slot)
+        reason = "it was called after another rank had failed, and did nothing"
+        call.failures = {rank: Failure(rank, "aborted", reason) for rank in ranks}
+        return call
 
     def _request(
         self, kind: Kind, call: ProcessCall, payload: Payload, value: int, *, inline: bool
