@@ -9,6 +9,7 @@ goal; writes them, the curves and a picture to `benchmarks/results/`.
 """
 
 import argparse
+import json
 import statistics
 from dataclasses import asdict
 from pathlib import Path
@@ -28,10 +29,13 @@ def main() -> None:
     parser.add_argument("--core", type=int, default=None, help="the core to run on; default: all")
     parser.add_argument("--until-solved", action="store_true", help="stop at the goal instead of after the budget")
     parser.add_argument("--results", type=Path, default=None, help="where to write; default: benchmarks/results")
+    parser.add_argument("--add-to", type=Path, default=None, metavar="JSON", help="an earlier result, to show as well")
     arguments = parser.parse_args()
     if arguments.core is not None:
         pin([arguments.core])
-    curves: dict[str, list[Curve]] = {}
+    curves = read_curves(arguments.add_to) if arguments.add_to else {}
+    for name in arguments.tasks:
+        curves.pop(name, None)
     for name in arguments.tasks:
         for seed in arguments.seeds:
             curve = train(TASKS[name], seed, until_solved=arguments.until_solved, progress=_say)
@@ -39,6 +43,12 @@ def main() -> None:
         written = make_report(curves).write(arguments.results)
     make_report(curves).show()
     print(*written, sep="\n")
+
+
+def read_curves(path: Path) -> dict[str, list[Curve]]:
+    """The curves of an earlier result."""
+    found = json.loads(path.read_text(encoding="utf-8"))["curves"]
+    return {name: [Curve(**run) for run in runs] for name, runs in found.items()}
 
 
 def _say(line: str) -> None:
