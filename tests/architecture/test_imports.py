@@ -54,7 +54,7 @@ def test_nothing_is_pickled_but_messages_between_living_processes(sources: list[
 
 def test_ray_is_imported_in_one_file(sources: list[Any]) -> None:
     users = {source.module for source in sources for _, name in source.imports() if name.split(".")[0] == "ray"}
-    assert len(users) <= 1
+    assert users == {"unison.learner_group.ray.cluster"}
 
 
 def test_neither_unison_nor_its_public_names_import_an_optional_package() -> None:

@@ -1,15 +1,12 @@
 """All that Unison asks of Ray, and the one file that imports it: only once a cluster is really needed."""
 
-# Because Ray is an optional package, whose types are not there for everyone:
-# pyright: reportMissingImports=false
-
 import contextlib
 import logging
 import math
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from unison.errors import LearnerGroupError, MissingExtraError
@@ -49,7 +46,7 @@ class RayCluster:
 
     def __init__(self, address: str | None, cpus: float) -> None:
         global _is_ours
-        self._ray = _import_ray()
+        self._ray, self._client, self._schedules = _import_ray()
         self._groups: list[Any] = []
         with _lock:
             if not self._ray.is_initialized():
@@ -83,14 +80,14 @@ class RayCluster:
         if not group.wait(timeout_s):
             free = {name: left for name, left in self._ray.available_resources().items() if ":" not in name}
             raise LearnerGroupError(
-                f"The Ray cluster had no room for {number} workers with {dict(resources)} each, placed by '{strategy}', "
+                f"The Ray cluster had no room for {number} workers with {dict(resources)} each, placed by {strategy}, "
                 f"for {timeout_s:.0f} s. Free: {free}. Ask for less with resources(), or add nodes."
             )
         return group
 
     def spawn(self, group: Any, bundle: int, resources: Mapping[str, float]) -> ActorHandle:
         """Begin to make a worker in one bundle of a placement group."""
-        place = self._ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(
+        place = self._schedules.PlacementGroupSchedulingStrategy(
             placement_group=group, placement_group_bundle_index=bundle
         )
         actor = self._ray.remote(
@@ -104,10 +101,10 @@ class RayCluster:
         return actor.remote()
 
     def meeting(self, world_size: int, timeout_s: float) -> Meeting:
-        """Where `world_size` ranks meet: a store in this process if it is on a node of the cluster, else in an actor."""
+        """Where ranks meet: a store in this process if it is on a node of the cluster, else in an actor."""
         if world_size == 1:
             return _Nobody()
-        if self._ray.util.client.ray.is_connected():
+        if self._client.ray.is_connected():
             return _MeetingElsewhere(self._ray, world_size, timeout_s)
         return StoreMeeting(world_size, timeout_s, host=self._ray.util.get_node_ip_address())
 
@@ -144,14 +141,13 @@ class RayCluster:
             self._ray.kill(actor)
 
 
-def _import_ray() -> Any:
+def _import_ray() -> tuple[Any, Any, Any]:
     try:
         import ray
-        import ray.util.client
-        import ray.util.scheduling_strategies
+        from ray.util import client, scheduling_strategies
     except ImportError as error:
         raise MissingExtraError("ray", "ray", "resources(backend='ray')") from error
-    return ray
+    return ray, client, scheduling_strategies
 
 
 def _connect(ray: Any, address: str | None, cpus: float) -> None:
@@ -171,7 +167,7 @@ def _connect(ray: Any, address: str | None, cpus: float) -> None:
 
 
 @contextlib.contextmanager
-def _on_loopback() -> Iterator[None]:
+def _on_loopback() -> Generator[None]:
     """Have Ray's processes listen on loopback only, as it does by itself on desktop systems, and say nothing of it."""
     name = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
     constants: Any = sys.modules["ray._private.ray_constants"]  # read the variable when Ray was imported

@@ -11,7 +11,8 @@ from unison.learner_group.collectives import Meeting
 from unison.learner_group.failures import Failure, FailureKind, WorkerError
 from unison.learner_group.processes.crew import Deadlines
 from unison.learner_group.ray.cluster import WATCH, ActorGone, ActorHandle, RayCluster, Ref
-from unison.learner_group.ray.worker import Answer, Lifted, Message, Setup
+from unison.learner_group.ray.references import lift
+from unison.learner_group.ray.worker import Answer, Message, Setup
 from unison.learner_group.running_call import RunningCall
 
 _LOOK_S = 0.1  # between looks for overdue workers
@@ -107,8 +108,8 @@ class RayCrew:
             return _refused(method, ranks)
         self._renew_epoch()
         objects: list[Ref] = []
-        lifted = [self._lift(value, objects) for value in arguments]
-        lifted_keywords = {name: self._lift(value, objects) for name, value in keywords.items()}
+        lifted = [lift(value, self._cluster.is_ref, objects) for value in arguments]
+        lifted_keywords = {name: lift(value, self._cluster.is_ref, objects) for name, value in keywords.items()}
         message = self._message((method, lifted, lifted_keywords), f"The arguments of '{method}'")
         call = RayCall(method, ranks, objects)
         for rank in ranks:
@@ -151,21 +152,6 @@ class RayCrew:
         except Exception as error:
             raise LearnerGroupError(f"{what} can't be sent to another process: {error}") from error
         return message if message.is_small else self._cluster.put(message)
-
-    def _lift(self, value: Any, objects: list[Ref]) -> Any:
-        """Take references out of an argument: Ray brings the objects of those that travel by themselves."""
-
-        def lifted(item: Any) -> Any:
-            if not self._cluster.is_ref(item):
-                return item
-            objects.append(item)
-            return Lifted(len(objects) - 1)
-
-        if isinstance(value, list | tuple) and any(map(self._cluster.is_ref, value)):
-            return [lifted(item) for item in value]
-        if type(value) is dict and any(map(self._cluster.is_ref, value.values())):
-            return {key: lifted(item) for key, item in value.items()}
-        return lifted(value)
 
     def _renew_epoch(self) -> None:
         """After a failure, begin an epoch that knows nothing of the last one; for that, nobody may be busy."""

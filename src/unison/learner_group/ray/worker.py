@@ -13,6 +13,7 @@ import torch
 from unison.learner_group.collectives import Collective, CollectiveAborted, Joiner
 from unison.learner_group.processes.codec import decode, encode
 from unison.learner_group.processes.complaint import Complaint
+from unison.learner_group.ray.references import fill
 from unison.learner_group.transport import Factory, WorkerContext
 
 _INLINE_BYTES = 64 << 10  # Ray sends less than 100 KiB beside the call, not through its store
@@ -47,12 +48,6 @@ class Answer(NamedTuple):
 
     is_result: bool
     message: Message
-
-
-class Lifted(NamedTuple):
-    """Stands in an argument for an object of the store, which travels beside it."""
-
-    number: int
 
 
 class Setup(NamedTuple):
@@ -92,7 +87,7 @@ class RayWorker:
 
     def stack(self) -> str:
         """Where `serve` is."""
-        frame = sys._current_frames().get(self._thread or 0)
+        frame = sys._current_frames().get(self._thread or 0)  # pyright: ignore[reportPrivateUsage]  (documented)
         return "".join(traceback.format_stack(frame)) if frame else ""
 
     def end(self) -> None:
@@ -115,22 +110,6 @@ class RayWorker:
             raise CollectiveAborted("It was called after a failure, and did nothing.")
         method, arguments, keywords = message.open()
         owned = [Message.of(value).open() for value in objects]  # in the store, they are read-only
-        arguments = [_filled(value, owned) for value in arguments]
-        keywords = {name: _filled(value, owned) for name, value in keywords.items()}
+        arguments = [fill(value, owned) for value in arguments]
+        keywords = {name: fill(value, owned) for name, value in keywords.items()}
         return getattr(self._hosted, method)(*arguments, **keywords)
-
-
-def _filled(value: Any, objects: Sequence[Any]) -> Any:
-    """An argument with its objects in their places; a list in a list is spliced in (episodes come in lists)."""
-    if isinstance(value, Lifted):
-        return objects[value.number]
-    if type(value) is list:
-        whole: list[Any] = []
-        for item in value:
-            filled = objects[item.number] if isinstance(item, Lifted) else item
-            is_many = isinstance(item, Lifted) and isinstance(filled, list)
-            whole += filled if is_many else [filled]
-        return whole
-    if type(value) is dict:
-        return {key: objects[item.number] if isinstance(item, Lifted) else item for key, item in value.items()}
-    return value
