@@ -1,5 +1,6 @@
 """LearnerGroup: N Learners as one."""
 
+import secrets
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,9 @@ class LearnerGroup:
     """
 
     def __init__(self, *, config: AlgorithmConfig, module_spec: ModuleSpec | None = None) -> None:
+        if config.seed is None:
+            # Ranks that drew seeds of their own would begin with other weights and shuffle in another order.
+            config = config.copy().debugging(seed=secrets.randbits(31))
         self.config = config if config.is_frozen else config.copy().freeze()
         self._factory = LearnerFactory(self.config, module_spec)
         self._transport: Transport = make_transport(self.config, self.config.num_learners)
