@@ -151,12 +151,16 @@ def test_a_living_rank_can_be_replaced(trio: ProcessTransport) -> None:
     check_that_all_go_on(trio)
 
 
-def test_the_same_rank_dies_again_and_again(trio: ProcessTransport) -> None:
+def test_the_same_rank_dies_again_and_again_and_nothing_piles_up(trio: ProcessTransport) -> None:
+    check_that_all_go_on(trio)
+    descriptors = len(os.listdir("/proc/self/fd"))
     for _ in range(10):
+        trio.restart(trio.lost)
         with pytest.raises(WorkerError, match="Rank 1 of 3 died"):
             ask(trio, "misbehave", "SIGKILL", BAD, "between")
         trio.restart([BAD])
     check_that_all_go_on(trio)
+    assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
 def test_what_a_rank_has_started_dies_with_it(trio: ProcessTransport) -> None:

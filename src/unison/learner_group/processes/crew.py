@@ -49,6 +49,8 @@ class Crew:
     def hire(self, ranks: Iterable[int]) -> None:
         """Make workers for `ranks`, in place of those there, and have them make their objects."""
         ranks = tuple(ranks)
+        if not ranks:
+            return
         for rank in ranks:
             if rank in self.workers and not self.workers[rank].failure:
                 self._lose(self.workers[rank], "died", "it is being replaced", kill=True)
@@ -98,6 +100,8 @@ class Crew:
         header, body = self._request(Kind.CALL, call, payload, self._epoch, inline=is_idle)
         for rank in ranks:
             self._ask(self.workers[rank], call, header, body)
+        if not ranks:
+            self._free.append(call.slot)
         return call
 
     def wait(self, call: ProcessCall, limit_s: float, until: float | None = None) -> bool:
