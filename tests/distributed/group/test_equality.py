@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+
 from support.learners import DISCRETE, OBS, assert_same, make_columns, make_config
 from support.ranks import Rank, ranks
-
 from unison import SingleAgentEpisode
 from unison.config import make_module_spec
 from unison.learner_group.collectives import SingleCollective
@@ -154,7 +153,6 @@ def test_the_cases_can_fail(world: ProcessTransport) -> None:
     first, _ = alone.run(wrong, spec, {}, [])
     expected, _ = alone.run(right, spec, {"rl_module": first["rl_module"]}, [("batch", {"a": columns}, {})])
     answers = world.gather(world.call("run", wrong, spec, first, [("batch", {"a": columns}, {})]))
-    with pytest.raises(AssertionError):
-        for name, value in flat(expected).items():
-            np.testing.assert_allclose(flat(answers[0][0])[name], value, rtol=1e-5, atol=2e-6)
-    assert isinstance(OBS, gym.spaces.Box)
+    ours, theirs = flat(answers[0][0]), flat(expected)
+    differences = [float(np.abs(ours[name] - value).max()) for name, value in theirs.items()]
+    assert max(differences) > 1e-4

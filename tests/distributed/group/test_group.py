@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.learners import DISCRETE, OBS, assert_same, make_columns, make_config
 
+from support.learners import DISCRETE, OBS, assert_same, make_columns, make_config
 from unison import ALL_MODULES, LearnerGroup, SingleAgentRLModuleSpec
 from unison.algorithms import PPOLearner
 from unison.errors import BatchError, LearnerGroupError, ModuleError
