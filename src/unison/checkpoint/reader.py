@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from unison.checkpoint.diagnosis import why_damaged
 from unison.checkpoint.digest import BlockDigests, hashing_pool
@@ -141,7 +142,8 @@ def _read_arrays(stream: io.FileIO, size: int, digests: BlockDigests) -> tuple[s
 
 
 def _read_exactly(stream: io.FileIO, nbytes: int, digests: BlockDigests) -> "np.ndarray[Any, np.dtype[np.uint8]]":
-    data = np.empty(nbytes, np.uint8)
+    # Torch's allocator: numpy asks for huge pages, and waits for the kernel to assemble them.
+    data = torch.empty(nbytes, dtype=torch.uint8).numpy()
     view, filled = data.data, 0
     while filled < nbytes:
         count = stream.readinto(view[filled : filled + _CHUNK_BYTES])
