@@ -1,6 +1,5 @@
 """`engine="auto"`: eager at once, then whatever measures fastest here, once the run is long enough to pay for it."""
 
-import shutil
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -132,10 +131,11 @@ def make_compiled(name: str) -> CompiledEngine:
 
 def _candidates(learner: "TorchLearner") -> list[str]:
     """The compiling engines that this machine has, those that compile fastest first."""
+    from unison.learner.engines.inductor import find_compiler
     from unison.learner.engines.xla import is_available
 
     on_cpu = learner.device.type == "cpu"
     found = ["xla"] if on_cpu and is_available() else []
-    if not on_cpu or shutil.which("c++") or shutil.which("g++"):
+    if not on_cpu or find_compiler() is not None:
         found.append("inductor")
     return found

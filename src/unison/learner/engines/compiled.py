@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from unison.data.plan import MinibatchPlan
 from unison.data.tensors import TensorColumns
+from unison.learner.collective import Collective
 from unison.learner.engines.chains import Chain, Entry, Steps, gathered_metrics, kinds, metrics_by_step, shape_key
 from unison.learner.engines.checking import disagreement
 from unison.learner.engines.eager import EagerEngine, EagerPass
 from unison.learner.engines.engine import Engine
 from unison.learner.engines.feed import Feed, Orders, make_feed
+from unison.learner.engines.graph import GraphMaker
 from unison.learner.engines.program import Job, Outputs, Program
+from unison.learner.engines.rank_sums import muted, reporting
 from unison.learner.engines.recording import Untraceable
 from unison.learner.engines.separation import couplings, is_separable
 from unison.learner.engines.traced import TracedStep, trace_step
@@ -33,13 +36,16 @@ _MAX_RETRACES = 5
 
 
 class CompiledEngine(Engine, ABC):
-    """Runs steps as programs made from one trace of them; what it can't honour runs eagerly, with a reason."""
+    """Runs steps as programs made from one trace of them; what it can't honour runs eagerly, with a reason.
+
+    Args:
+        decompositions: rules that replace operations by simpler ones, by operation.
+    """
 
     fused = True
-    decompositions: Mapping[Any, Any] = {}
-    """Rules that replace operations by simpler ones, by operation."""
 
-    def __init__(self) -> None:
+    def __init__(self, decompositions: Mapping[Any, Any] | None = None) -> None:
+        self._maker = GraphMaker(decompositions)
         self.seconds_compile = 0.0
         self.compiler: ThreadPoolExecutor | None = None
         """Where programs are compiled beside the training; None compiles them at once."""
@@ -90,7 +96,9 @@ class CompiledEngine(Engine, ABC):
                 feed = make_feed(learner, entry.traced, columns, plan, orders, steps)
                 job = Job(entry.program, entry.traced.state(), entry.traced.captured(), feed)
                 jobs.append((entry.traced, steps, job))
-            for (traced, steps, _), outputs in zip(jobs, self.execute([job for *_, job in jobs]), strict=True):
+            with reporting(learner.collective):
+                outputs_of_jobs = self.execute([job for *_, job in jobs])
+            for (traced, steps, _), outputs in zip(jobs, outputs_of_jobs, strict=True):
                 self._ran.add(self.name)
                 for path, tensor in zip(traced.layout.left, outputs.left, strict=True):
                     assign(learner, path, tensor)
@@ -224,7 +232,7 @@ class CompiledEngine(Engine, ABC):
                 columns,
                 steps[0][1],
                 shared=shared,
-                decompositions=self.decompositions,
+                maker=self._maker,
             )
             given: Orders = [dict.fromkeys(columns)] * plan.num_iters
             feed = make_feed(learner, traced, columns, plan, given, steps, with_noise=False)
@@ -234,17 +242,19 @@ class CompiledEngine(Engine, ABC):
             return Entry(refusal=f"tracing failed with {type(error).__name__}: {str(error).strip()[:200]}")
         finally:
             self.seconds_compile += time.perf_counter() - start
-        if self.compiler is not None:
-            return Entry(traced, pending=self.compiler.submit(self._compile, traced, feed))
-        made = self._compile(traced, feed)
+        # A trial mutes the sums over the ranks, so nothing else may run beside it then.
+        if self.compiler is not None and learner.collective.world_size == 1:
+            return Entry(traced, pending=self.compiler.submit(self._compile, traced, feed, learner.collective))
+        made = self._compile(traced, feed, learner.collective)
         return Entry(refusal=made) if isinstance(made, str) else Entry(traced, made)
 
-    def _compile(self, traced: TracedStep, feed: Feed) -> Program | str:
+    def _compile(self, traced: TracedStep, feed: Feed, collective: Collective) -> Program | str:
         """The program of a traced step, or why there is none. Touches nothing of the Learner."""
         start = time.perf_counter()
         try:
             program = self.build(traced)
-            differing = disagreement(program, traced, feed)
+            with muted(collective):
+                differing = disagreement(program, traced, feed)
         except Untraceable as error:
             return str(error)
         except Exception as error:  # a compiler may fail in ways that are its own

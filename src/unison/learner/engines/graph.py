@@ -83,25 +83,46 @@ def external_views(tensors: Sequence[Tensor]) -> tuple[list[View], list[Tensor]]
     return views, storages
 
 
-def functional_graph(
-    recording: Recording, outputs: Sequence[Ref], decompositions: Mapping[Any, Any] | None = None
-) -> FunctionalGraph:
-    """Make a graph of a recording.
+class GraphMaker:
+    """Makes graphs of recordings; recordings of the same structure share one.
 
     Args:
-        recording: what a step did.
-        outputs: the values that the graph returns besides the new state.
         decompositions: rules that replace operations by simpler ones.
     """
-    tensors = [tensor for _, tensor in recording.externals]
-    views, storages = external_views(tensors)
-    written = {i for i, tensor in enumerate(tensors) if storage_of(tensor) in recording.before}
-    changed = {views[i].storage for i in written}
+
+    def __init__(self, decompositions: Mapping[Any, Any] | None = None) -> None:
+        self._decompositions = dict(decompositions or {})
+        self._made: list[tuple[Any, FunctionalGraph]] = []
+
+    def make(self, recording: Recording, outputs: Sequence[Ref]) -> FunctionalGraph:
+        """The graph of a recording, which returns `outputs` besides the new state."""
+        tensors = [tensor for _, tensor in recording.externals]
+        views, storages = external_views(tensors)
+        changed = {v.storage for v, t in zip(views, tensors, strict=True) if storage_of(t) in recording.before}
+        calls = [(call.operator, call.args, call.kwargs, call.outputs) for call in recording.calls]
+        shapes = [(t.shape, t.dtype) for t in (*storages, *(tensor for _, tensor in recording.inputs))]
+        structure = calls, [ref for ref, _ in recording.externals], views, changed, shapes, list(outputs)
+        for known, graph in self._made:
+            if known == structure:
+                return graph
+        graph = _functional_graph(recording, outputs, views, storages, changed, self._decompositions)
+        self._made.append((structure, graph))
+        return graph
+
+
+def _functional_graph(
+    recording: Recording,
+    outputs: Sequence[Ref],
+    views: list[View],
+    storages: list[Tensor],
+    changed: set[int],
+    decompositions: Mapping[Any, Any],
+) -> FunctionalGraph:
     state = [s for s in range(len(storages)) if s in changed]
     captured = [s for s in range(len(storages)) if s not in changed]
     draws = [call for call in recording.calls if call.draws]
     for call in draws:
-        _check_draw(call, recording)
+        _check_draw(call)
     replay = _Replay(recording, views, state, captured, outputs)
     examples = (
         [storages[s] for s in state],
@@ -111,7 +132,7 @@ def functional_graph(
     )
     functional: Any = torch.func.functionalize(replay, remove="mutations")
     with torch.no_grad():
-        trace = make_fx(functional, decomposition_table=dict(decompositions or {}), tracing_mode="fake")
+        trace = make_fx(functional, decomposition_table=dict(decompositions), tracing_mode="fake")
         module = trace(*examples)
     _simplify(module)
     graph = FunctionalGraph(module, views, state, captured, [True] * len(recording.inputs), draws)
@@ -181,7 +202,7 @@ def _first(call: Call) -> Ref:
     return ref
 
 
-def _check_draw(call: Call, recording: Recording) -> None:
+def _check_draw(call: Call) -> None:
     """Random numbers are drawn outside the program, so what they look like may depend on shapes alone."""
     name = str(call.operator)
     known = (

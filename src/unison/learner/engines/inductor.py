@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from shutil import which
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,14 +30,13 @@ class InductorEngine(CompiledEngine):
     name = "inductor"
 
     def __init__(self) -> None:
-        super().__init__()
-        self.decompositions = dict(_torch_module("torch._inductor.decomposition").select_decomp_table())
+        super().__init__(_torch_module("torch._inductor.decomposition").select_decomp_table())
         self._functions: dict[str, Function] = {}
 
     def refusal(self, learner: "TorchLearner") -> str | None:
         """See CompiledEngine.refusal."""
-        if learner.collective.world_size > 1:
-            return "the engine 'inductor' does not sum gradients over several Learners"
+        if learner.device.type == "cpu" and find_compiler() is None:
+            return "the engine 'inductor' needs a C++ compiler"
         return None
 
     def build(self, traced: TracedStep) -> Program:
@@ -93,6 +93,13 @@ def _compile(traced: TracedStep) -> Function:
         warnings.simplefilter("ignore")  # of torch's own making
         with options.patch(cpp_wrapper=on_cpu):
             return compile_graph(module, examples)
+
+
+def find_compiler() -> str | None:
+    """The C++ compiler that inductor would use on this machine."""
+    return next(
+        (path for name in (os.environ.get("CXX"), "g++", "c++", "clang++") if name and (path := which(name))), None
+    )
 
 
 def _torch_module(name: str) -> Any:

@@ -1,5 +1,6 @@
 """A Learner's step, traced: its graph, the tensors it is fed with, and what it logs."""
 
+import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,16 +11,19 @@ from torch import Tensor
 from unison.data.tensors import TensorColumns
 from unison.learner.engines.bindings import Bindings, Guards, is_scratch
 from unison.learner.engines.effects import Effects
-from unison.learner.engines.graph import FunctionalGraph, functional_graph
+from unison.learner.engines.graph import FunctionalGraph, GraphMaker
+from unison.learner.engines.rank_sums import TracedCollective
 from unison.learner.engines.recording import Recording, Ref, Untraceable, record, storage_of
 from unison.learner.engines.torch_parts import core
 from unison.learner.engines.watching import Path, Spy
 from unison.learner.engines.windows import Leaf, Minibatches, Window, example_minibatches, leaves, window_step
+from unison.learner.gradients import GradientExchange
 from unison.learner.metrics import MetricKey
 
 if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
 
+_tracing = threading.Lock()
 MOVED_BY_ENGINES = frozenset({"step", "metrics", "engine", "exchange", "generator"})
 """Attributes of a Learner that belong to the machinery of a step."""
 
@@ -112,7 +116,7 @@ def trace_step(
     window: Window,
     *,
     shared: bool,
-    decompositions: Mapping[Any, Any] | None = None,
+    maker: GraphMaker | None = None,
 ) -> TracedStep:
     """Trace the step that `window` stands for.
 
@@ -121,11 +125,23 @@ def trace_step(
         columns: the batch; its first rows serve as the example.
         window: which modules and how many rows.
         shared: whether minibatches carry a loss share.
-        decompositions: rules that replace operations by simpler ones.
+        maker: makes the graph; keep it, and steps of the same structure share one.
 
     Raises:
         Untraceable: with the reason and the line that causes it.
     """
+    with _tracing:  # torch traces one step at a time
+        return _trace(learner, columns, window, shared=shared, maker=maker or GraphMaker())
+
+
+def _trace(
+    learner: "TorchLearner",
+    columns: Mapping[str, TensorColumns],
+    window: Window,
+    *,
+    shared: bool,
+    maker: GraphMaker,
+) -> TracedStep:
     recorder = _StepRecorder(learner, columns, window, shared=shared)
     first = recorder.run(warm_up=True)
     recording, spy, left = recorder.run()
@@ -133,7 +149,7 @@ def trace_step(
     if differing is not None:
         raise Untraceable(f"{differing} does something else each time it runs (a Python number that changes?)")
     layout, outputs = _layout(recording, left)
-    graph = functional_graph(recording, outputs, decompositions)
+    graph = maker.make(recording, outputs)
     bindings = Bindings(learner, [tensor for _, tensor in recording.externals], graph.views)
     keys = {number: storage_of(storage) for number, storage in enumerate(bindings.storages)}
     example = Example(
@@ -169,7 +185,7 @@ class _StepRecorder:
         learner = self._learner
         minibatches = self._minibatches()
         step = window_step(learner, self._window)
-        context, fused = learner.step, learner.engine.fused
+        context, fused, exchange = learner.step, learner.engine.fused, learner.exchange
         effects = Effects(learner, MOVED_BY_ENGINES)
         spy = Spy(learner, MOVED_BY_ENGINES)
 
@@ -181,6 +197,7 @@ class _StepRecorder:
 
         try:
             learner.engine.fused = False
+            learner.exchange = GradientExchange(TracedCollective(learner.collective))
             recording = record(observed, [tensor for _, tensor in leaves(minibatches)])
             left = effects.settle(recording, spy, strict=not warm_up)
         finally:
@@ -188,7 +205,7 @@ class _StepRecorder:
             learner.engine.fused = fused
             learner.step = context
             learner.metrics.collect()
-            learner.exchange.clear()
+            learner.exchange = exchange
         # Hooks may write into a minibatch; the example has to show what it was.
         fresh = [tensor for _, tensor in leaves(self._minibatches())]
         recording.inputs = [(ref, tensor) for (ref, _), tensor in zip(recording.inputs, fresh, strict=True)]

@@ -54,8 +54,14 @@ def children(value: Any) -> Iterator[tuple[tuple[str, Any], Any]]:
 def _is_foreign(value: Any) -> bool:
     if isinstance(value, torch.nn.Module):
         return False
-    root = type(value).__module__.partition(".")[0]
-    return root in _FOREIGN or isinstance(value, type) or callable(value)
+    home = type(value).__module__
+    # Settings are frozen, and there are thousands of them.
+    return (
+        home.partition(".")[0] in _FOREIGN
+        or home.startswith("unison.config")
+        or isinstance(value, type)
+        or callable(value)
+    )
 
 
 def walk(root: Any, skip: frozenset[str] = frozenset()) -> Iterator[tuple[Path, Any]]:
@@ -84,9 +90,12 @@ def resolve(root: Any, path: Path) -> Any:
     """What lies at the end of a path; raises LookupError where it has gone."""
     value: Any = root
     for kind, key in path:
-        holder: Any = value if kind == "item" else vars(value)
-        value = holder[key]
+        value = _step_down(value, kind, key)
     return value
+
+
+def _step_down(value: Any, kind: str, key: Any) -> Any:
+    return value[key] if kind == "item" else vars(value)[key]
 
 
 def assign(root: Any, path: Path, value: Any) -> None:

@@ -44,18 +44,15 @@ class XlaEngine(CompiledEngine):
     name = "xla"
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(core_aten_decompositions())
         if not is_available():
             raise MissingExtraError("jax", "xla", "engine='xla'")
-        self.decompositions = dict(core_aten_decompositions())
         self._functions: dict[str, _Function] = {}
 
     def refusal(self, learner: "TorchLearner") -> str | None:
         """See CompiledEngine.refusal."""
         if learner.device.type != "cpu":
             return f"the engine 'xla' runs on CPUs, and this Learner is on {learner.device}"
-        if learner.collective.world_size > 1:
-            return "the engine 'xla' does not sum gradients over several Learners"
         return None
 
     def build(self, traced: TracedStep) -> Program:

@@ -11,7 +11,7 @@ from torch._decomp import core_aten_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
-from unison.learner.engines.graph import functional_graph
+from unison.learner.engines.graph import GraphMaker
 from unison.learner.engines.recording import record, whole_storage
 
 pytest.importorskip("jax")
@@ -174,7 +174,7 @@ def lowered(function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> list[An
     from unison.learner.engines.lowering.table import jax
 
     recording = record(lambda: pytree.tree_leaves(function(*inputs)), inputs)
-    graph = functional_graph(recording, recording.result, core_aten_decompositions())
+    graph = GraphMaker(core_aten_decompositions()).make(recording, recording.result)
     assert missing_operations(graph.module) == []
     constants = [whole_storage(tensor) for _, tensor in recording.externals]
     with jax.enable_x64(True):

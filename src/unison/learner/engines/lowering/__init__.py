@@ -3,7 +3,7 @@
 Importing this package needs JAX (the extra `xla`).
 """
 
-from unison.learner.engines.lowering import creation, indexing, pointwise, products, reductions, shapes
+from unison.learner.engines.lowering import creation, indexing, pointwise, products, ranks, reductions, shapes
 from unison.learner.engines.lowering.graph import missing_operations, to_jax
 from unison.learner.engines.lowering.table import OPERATIONS
 
@@ -14,6 +14,7 @@ __all__ = [
     "missing_operations",
     "pointwise",
     "products",
+    "ranks",
     "reductions",
     "shapes",
     "to_jax",

@@ -1,0 +1,78 @@
+"""The sum over the ranks as an operation that a trace can hold.
+
+While a step is traced, its collective is a stand-in whose sum is this operation, which does nothing
+then. Programs call the real collective at its place: torch's compiler as an operation, XLA as a
+call back to the host.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unison.learner.collective import Collective
+
+_collectives: dict[int, Collective] = {}
+_failures: dict[int, BaseException] = {}
+_muted: set[int] = set()
+
+
+def _sum_over_ranks(tensor: Tensor, number: int) -> Tensor:
+    """The sum of `tensor` over all ranks of the collective `number`."""
+    total = tensor.clone()
+    if number in _muted or number in _failures:
+        return total
+    try:
+        _collectives[number].all_reduce_(total)
+    except BaseException as error:  # a compiled program can't pass it on; `reporting` raises it
+        _failures[number] = error
+    return total
+
+
+def _same_shape(tensor: Tensor, number: int) -> Tensor:
+    return torch.empty_like(tensor)
+
+
+_define: Any = getattr(torch.library, "custom_op")  # noqa: B009  # torch leaves it untyped
+OPERATION: Any = _define("unison::sum_over_ranks", _sum_over_ranks, mutates_args=())
+OPERATION.register_fake(_same_shape)
+
+
+class TracedCollective:
+    """Stands in for a collective while a step is traced."""
+
+    def __init__(self, collective: Collective) -> None:
+        self._collective = collective
+        self.rank, self.world_size = collective.rank, collective.world_size
+        self._number = id(collective)
+        _collectives[self._number] = collective
+
+    def all_reduce_(self, tensor: Tensor) -> Tensor:
+        """Leave a mark in the trace; the values stay those of this rank."""
+        with muted(self._collective):
+            return tensor.copy_(OPERATION(tensor, self._number))
+
+
+@contextmanager
+def muted(collective: Collective) -> Generator[None]:
+    """Sums are left out: a trial run must not wait for other ranks."""
+    _muted.add(id(collective))
+    try:
+        yield
+    finally:
+        _muted.discard(id(collective))
+
+
+@contextmanager
+def reporting(collective: Collective) -> Generator[None]:
+    """Raise what a sum within a program raised."""
+    _failures.pop(id(collective), None)
+    try:
+        yield
+    except Exception:
+        if id(collective) not in _failures:
+            raise
+    if id(collective) in _failures:
+        raise _failures.pop(id(collective))
