@@ -63,18 +63,23 @@ def make_report(runs: dict[str, Runs], missing: dict[str, str], steps: int) -> R
     rival = runs.get("SB3")
     rows: list[list[str]] = []
     for name, own in runs.items():
-        faster = ""
+        faster, by_cpu = "", ""
         if rival is not None and own is not rival:
             times = [b / a for a, b in zip(own.seconds, rival.seconds, strict=True)]
             faster = f"{statistics.median(times):.2f}"
+            times = [b / a for a, b in zip(own.cpu_seconds, rival.cpu_seconds, strict=True)]
+            by_cpu = f"{statistics.median(times):.2f}"
         learning = own.median_of("learning_s")
         speeds = [f"{own.answers[0]['steps'] / own.median:,.0f}", f"{own.answers[0]['steps'] / learning:,.0f}"]
-        rows.append([name, f"{own.median:.2f}", *speeds, faster])
-    header = ["who", "process s", "steps/s of the process", "steps/s of learning", "as fast as SB3"]
+        rows.append([name, f"{own.median:.2f}", f"{statistics.median(own.cpu_seconds):.2f}", *speeds, faster, by_cpu])
+    header = ["who", "process s", "CPU s", "steps/s of the process", "steps/s of learning", "as fast as SB3", "by CPU"]
     report.add_table("", header, rows)
     report.notes.append(f"The goal is {GOAL} times SB3's steps per second, start-up included.")
     report.notes += [f"{name} left out: {reason}" for name, reason in missing.items()]
-    report.data["runs"] = {name: {"seconds": own.seconds, "answers": own.answers} for name, own in runs.items()}
+    report.data["runs"] = {
+        name: {"seconds": own.seconds, "cpu_seconds": own.cpu_seconds, "answers": own.answers}
+        for name, own in runs.items()
+    }
     if runs:
         speeds_of_all = [steps / own.median for own in runs.values()]
         report.add_picture("", bar_chart(list(runs), speeds_of_all, title=report.title, unit="steps per second"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import statistics
 import subprocess
 import time
@@ -15,9 +16,10 @@ from harness.machine import pin
 
 @dataclass
 class Runs:
-    """What one command took: seconds of each run, and the JSON objects that it printed last."""
+    """What one command took: seconds and processor seconds of each run, and the JSON objects that it printed last."""
 
     seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
     answers: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -49,14 +51,15 @@ def run_in_turn(
         for name in [*order[shift:], *order[:shift]]:
             if name in failed:
                 continue
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), _cpu_seconds_of_children()
             done = _run(commands[name], cores)
-            seconds = time.perf_counter() - start
+            seconds, cpu = time.perf_counter() - start, _cpu_seconds_of_children() - cpu
             if done.returncode:
                 failed[name] = (done.stderr or done.stdout).strip().splitlines()[-1:][0]
                 del runs[name]
             elif turn or not warm_up:
                 runs[name].seconds.append(seconds)
+                runs[name].cpu_seconds.append(cpu)
                 runs[name].answers.append(_last_object(done.stdout))
         print(f"round {turn + 1} of {repeats + warm_up}", flush=True)
     return runs, failed
@@ -73,6 +76,12 @@ def _run(command: Sequence[str], cores: Sequence[int]) -> subprocess.CompletedPr
         check=False,
         preexec_fn=partial(pin, list(cores)),
     )
+
+
+def _cpu_seconds_of_children() -> float:
+    """Of those that have ended and were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _last_object(text: str) -> dict[str, Any]:
