@@ -39,7 +39,7 @@ TASKS = {
         Task("CartPole-v1", "CartPole-v1", _TUNED / "CartPole-v1.yaml", 475, 150_000, 5_000),
         Task("Acrobot-v1", "Acrobot-v1", _TUNED / "Acrobot-v1.yaml", -100, 100_000),
         Task("Pendulum-v1", "Pendulum-v1", _TUNED / "Pendulum-v1.yaml", -300, 100_000),
-        Task("Catch", environments.catch, _OWN / "Catch.yaml", 0.95, 80_000),
+        Task("Catch", environments.catch, _OWN / "Catch.yaml", 0.9, 150_000),
         Task(
             "CartPole-v1 without velocities",
             environments.cartpole_without_velocities,

@@ -48,6 +48,8 @@ class Contender:
             request = json.loads(line)
             try:
                 answer = self._run() if request["do"] == "run" else self._prepare(request["work"])
+            except NotImplementedError as error:
+                answer = {"error": str(error)}
             except Exception as error:
                 traceback.print_exc()
                 answer = {"error": f"{type(error).__name__}: {error}"}
