@@ -2,9 +2,9 @@
 
     python benchmarks/profile_step.py [--works U1 U2] [--engines eager xla] [--repeats 7] [--core 0]
 
-Every part is charged with its own time alone. With the engine eager: forward pass, loss, backward pass, gathering
-rows, clipping, optimizer, and the Python between them. With a compiled engine: its programs, and what is around
-them. The floor is the matrix products of a step alone, each run by itself on this machine. Minima over the
+Every part is charged with its own processor time alone. With the engine eager: forward pass, loss, backward pass,
+gathering rows, clipping, optimizer, and the Python between them. With a compiled engine: its programs, and what is
+around them. The floor is the matrix products of a step alone, each run by itself on this machine. Minima over the
 repeats, since whatever disturbs a measurement adds to it.
 """
 

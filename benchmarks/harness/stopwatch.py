@@ -1,4 +1,4 @@
-"""Where time goes: sections that nest, each charged with its own time alone."""
+"""Where processor time goes: sections that nest, each charged with its own time alone."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Stopwatch:
-    """Seconds by section; what runs inside an inner section is not charged to the outer one."""
+    """Processor seconds by section; what runs inside an inner section is not charged to the outer one."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -55,7 +55,7 @@ class Stopwatch:
             vars(owner)[method] = timed
 
     def _charge(self) -> None:
-        now = time.perf_counter()
+        now = time.process_time()
         if self._open:
             self.seconds[self._open[-1]] = self.seconds.get(self._open[-1], 0.0) + now - self._since
         self._since = now
