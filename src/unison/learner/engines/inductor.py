@@ -15,7 +15,7 @@ from unison.learner.engines.compiled import CompiledEngine
 from unison.learner.engines.feed import Feed
 from unison.learner.engines.fingerprint import fingerprint
 from unison.learner.engines.program import Outputs, Program
-from unison.learner.engines.torch_parts import map_arg
+from unison.learner.engines.torch_parts import TRACING, map_arg
 from unison.learner.engines.traced import TracedStep
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _compile(traced: TracedStep) -> Function:
     options = _torch_module("torch._inductor.config")
     compile_graph = _torch_module("torch._inductor.compile_fx").compile_fx_inner
     on_cpu = examples[0].device.type == "cpu"
-    with torch.no_grad(), warnings.catch_warnings(), virtual.set_fake_mode(fake_mode):
+    with TRACING, torch.no_grad(), warnings.catch_warnings(), virtual.set_fake_mode(fake_mode):
         warnings.simplefilter("ignore")  # of torch's own making
         with options.patch(cpp_wrapper=on_cpu):
             return compile_graph(module, examples)

@@ -1,5 +1,6 @@
 """Parts of torch whose types say little or nothing, named once as what they are: Any."""
 
+import threading
 from importlib import import_module
 from typing import Any
 
@@ -9,3 +10,6 @@ map_arg: Any = import_module("torch.fx.node").map_arg
 """Applies a function to the nodes within a node's arguments."""
 core: Any = import_module("torch._C")
 """Torch's switches without a public name."""
+
+TRACING = threading.Lock()
+"""Torch's tracers and its compiler are not made for threads: one at a time."""

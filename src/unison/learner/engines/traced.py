@@ -1,6 +1,5 @@
 """A Learner's step, traced: its graph, the tensors it is fed with, and what it logs."""
 
-import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from unison.learner.engines.effects import Effects
 from unison.learner.engines.graph import FunctionalGraph, GraphMaker
 from unison.learner.engines.rank_sums import TracedCollective
 from unison.learner.engines.recording import Recording, Ref, Untraceable, record, storage_of
-from unison.learner.engines.torch_parts import core
+from unison.learner.engines.torch_parts import TRACING, core
 from unison.learner.engines.watching import Path, Spy
 from unison.learner.engines.windows import Leaf, Minibatches, Window, example_minibatches, leaves, window_step
 from unison.learner.gradients import GradientExchange
@@ -23,7 +22,6 @@ from unison.learner.metrics import MetricKey
 if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
 
-_tracing = threading.Lock()
 MOVED_BY_ENGINES = frozenset({"step", "metrics", "engine", "exchange", "generator"})
 """Attributes of a Learner that belong to the machinery of a step."""
 
@@ -130,7 +128,7 @@ def trace_step(
     Raises:
         Untraceable: with the reason and the line that causes it.
     """
-    with _tracing:  # torch traces one step at a time
+    with TRACING:
         return _trace(learner, columns, window, shared=shared, maker=maker or GraphMaker())
 
 

@@ -95,7 +95,10 @@ def resolve(root: Any, path: Path) -> Any:
 
 
 def _step_down(value: Any, kind: str, key: Any) -> Any:
-    return value[key] if kind == "item" else vars(value)[key]
+    if kind == "item":
+        return value[key]
+    attributes: dict[str, Any] = vars(value)
+    return attributes[key]
 
 
 def assign(root: Any, path: Path, value: Any) -> None:
