@@ -17,16 +17,21 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"unison {version('unison')}")
+        raise typer.Exit
+
+
 @app.callback()
 def common(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
 ) -> None:
     """Train reinforcement-learning policies: N Learners that behave as one."""
-    if version:
-        from importlib.metadata import version as version_of
-
-        typer.echo(f"unison {version_of('unison')}")
-        raise typer.Exit
 
 
 @app.command()

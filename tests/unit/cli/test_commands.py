@@ -1,0 +1,127 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from support.runs import written_run
+from unison.algorithms.run_folder import RunFolder
+from unison.cli.loading import choose_checkpoint, load_trained
+from unison.modules import ActorCritic
+
+
+def test_evaluate_shows_the_returns(unison: Any, trained: Path) -> None:
+    result = unison("evaluate", trained, "--episodes", "3", "--seed", "1")
+    assert (result.code, result.err) == (0, "")
+    lines = result.out.splitlines()
+    assert lines[0] == f"CartPole-v1, {trained / 'checkpoints' / 'checkpoint_000004'}"
+    assert lines[1].startswith("return")
+    assert lines[3] == "episodes  3, with likeliest actions, seed 1"
+    assert unison("evaluate", trained, "--episodes", "3", "--seed", "1").out == result.out
+
+
+def test_evaluate_takes_a_checkpoint_and_the_best_one(unison: Any, trained: Path) -> None:
+    first = trained / "checkpoints" / "checkpoint_000001"
+    assert str(first) in unison("evaluate", first, "--episodes", "1").out
+    best = choose_checkpoint(trained, best=True)
+    assert str(best) in unison("evaluate", trained, "--best", "--episodes", "1").out
+    assert "no run folder" in unison("evaluate", first, "--best").err
+
+
+def test_the_best_checkpoint_is_the_one_with_the_best_evaluation(trained: Path) -> None:
+    returns = [row["evaluation/episode_return_mean"] for row in RunFolder(trained).read_rows()]
+    best = choose_checkpoint(trained, best=True)
+    assert returns[int(best.name.rpartition("_")[2]) - 1] == max(returns)
+
+
+def test_episodes_can_be_filmed(unison: Any, trained: Path, tmp_path: Path) -> None:
+    checkpoint = trained / "checkpoints" / "checkpoint_000004"
+    result = unison("evaluate", checkpoint, "--episodes", "2", "--video")
+    assert (result.code, result.err) == (0, "")
+    films = sorted((tmp_path / "videos").iterdir())
+    assert [film.name for film in films] == ["iteration4-episode-0.mp4", "iteration4-episode-1.mp4"]
+    assert all(film.stat().st_size > 1000 for film in films)
+
+
+def test_inspect_shows_what_is_there(unison: Any, trained: Path) -> None:
+    result = unison("inspect", trained)
+    assert result.code == 0
+    for words in (
+        "every digest verified",
+        "Module default_policy",
+        "policy_head.weight",
+        "2 x 8",
+        "default_policy/default_optimizer",
+        "training_iteration",
+        "unison.algorithms.ppo.learner:PPOLearner",
+        "training.train_batch_size",
+        "evaluation/episode_return_mean",
+    ):
+        assert words in result.out
+    assert "training.gamma" not in result.out  # the default
+    module = load_trained(trained).modules["default_policy"]
+    assert f"{sum(p.numel() for p in module.parameters()):,} numbers" in result.out
+
+
+def test_inspect_reads_checkpoints_of_single_modules(unison: Any, trained: Path, tmp_path: Path) -> None:
+    load_trained(trained).modules["default_policy"].save_to_checkpoint(tmp_path / "module")
+    assert "policy_head.weight" in unison("inspect", tmp_path / "module").out
+
+
+def test_plot_draws_one_run_into_its_folder_and_many_where_asked(unison: Any, tmp_path: Path) -> None:
+    for seed in range(2):
+        written_run(tmp_path / "runs" / str(seed), seed=seed)
+    assert unison("plot", "runs/0").out == "runs/0/learning_curve.png: 1 run\n"
+    assert unison("plot", "runs", "--out", "both.png", "--title", "Both").out == "both.png: 2 runs\n"
+    assert unison("plot", "runs/0", "runs/1").out == "learning_curve.png: 2 runs\n"
+    assert all(
+        Path(name).stat().st_size > 10_000 for name in ("runs/0/learning_curve.png", "both.png", "learning_curve.png")
+    )
+    assert "Cannot write the picture" in unison("plot", "runs", "--out", "nowhere/both.png").err
+    assert "Cannot write the picture" in unison("plot", "runs", "--out", "both.xyz").err
+
+
+def act_by_hand(weights: dict[str, Any], observation: Any) -> int:
+    """The default network with two weights a layer, written out."""
+    hidden = np.tanh(weights["encoder.layers.0.weight"] @ observation + weights["encoder.layers.0.bias"])
+    return int(np.argmax(weights["policy_head.weight"] @ hidden + weights["policy_head.bias"]))
+
+
+def test_exported_weights_act_without_unison(unison: Any, trained: Path) -> None:
+    result = unison("export", trained, "--out", "exported")
+    assert result.out.splitlines() == ["exported/default_policy.safetensors", "exported/export.json"]
+    description = json.loads(Path("exported/export.json").read_text())
+    module = description["modules"]["default_policy"]
+    weights = load_file(Path("exported") / module["file"])
+    assert {name: list(array.shape) for name, array in weights.items()} == {
+        name: parameter["shape"] for name, parameter in module["parameters"].items()
+    }
+    assert not any(name.startswith("value") for name in weights)
+    assert module["action_space"] == {"type": "Discrete", "n": 2, "start": 0}
+    assert module["class_path"] == f"{ActorCritic.__module__}.ActorCritic"
+    assert description["config"]["environment"]["env"] == "CartPole-v1"
+    import torch
+
+    trained_module = load_trained(trained).modules["default_policy"]
+    observations = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    with torch.no_grad():
+        inputs = trained_module.forward_inference({"obs": torch.from_numpy(observations)})["action_dist_inputs"]
+    assert [act_by_hand(weights, observation) for observation in observations] == inputs.argmax(-1).tolist()
+
+
+def test_export_overwrites_nothing(unison: Any, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    result = unison("export", trained, "--out", "full")
+    assert (result.code, len(result.err.splitlines())) == (2, 1)
+    assert "full is there already" in result.err
+
+
+@pytest.mark.parametrize(("word", "there", "absent"), [("clip", "training.clip_param", "gamma"), (None, "gamma", None)])
+def test_settings_are_listed(unison: Any, word: str | None, there: str, absent: str | None) -> None:
+    result = unison("settings", "ppo", *([word] if word else []))
+    assert result.code == 0
+    assert there in result.out
+    assert absent is None or absent not in result.out
