@@ -2,6 +2,7 @@
 
 import inspect
 import multiprocessing
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -108,6 +109,13 @@ def _make_vector(env: Any, settings: dict[str, Any], num_envs: int, name: str) -
     return vector
 
 
+def _in_worker(make: _Maker) -> GuardedEnv:
+    """The environment of a worker process, which leaves Ctrl-C to the process that trains: it may want to save."""
+    if multiprocessing.parent_process() is not None:  # Gymnasium makes one in the process that trains, too.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return GuardedEnv(make)
+
+
 def _make_async(make: _Maker, num_envs: int) -> Vector:
     # Forking a process whose torch has started threads can hang, so workers come from a server that has
     # none, or where the system has no such server, are started afresh.
@@ -115,7 +123,7 @@ def _make_async(make: _Maker, num_envs: int) -> Vector:
     if method == "forkserver":
         multiprocessing.get_context(method).set_forkserver_preload([GuardedEnv.__module__])
     return AsyncVectorEnv(
-        [partial(GuardedEnv, make)] * num_envs,
+        [partial(_in_worker, make)] * num_envs,
         context=method,
         copy=False,
         autoreset_mode=AutoresetMode.SAME_STEP,
