@@ -17,8 +17,7 @@ from unison.learner_group.ray.worker import RayWorker
 Ref = Any
 """An object in Ray's store, that is or will be there."""
 ActorHandle = Any
-WATCH = "watch"
-"""The threads of a worker that answer while its object is busy."""
+_WATCH = "watch"  # the threads of a worker that answer while its object is busy
 
 _lock = threading.Lock()
 _leases: "set[RayCluster]" = set()
@@ -95,9 +94,9 @@ class RayCluster:
             num_gpus=resources.get("GPU", 0),
             max_restarts=0,
             max_task_retries=0,
-            concurrency_groups={WATCH: 2},
+            concurrency_groups={_WATCH: 2},
             scheduling_strategy=place,
-        )(RayWorker)
+        )(_actor_class(self._ray))
         return actor.remote()
 
     def meeting(self, world_size: int, timeout_s: float) -> Meeting:
@@ -148,6 +147,25 @@ def _import_ray() -> tuple[Any, Any, Any]:
     except ImportError as error:
         raise MissingExtraError("ray", "ray", "resources(backend='ray')") from error
     return ray, client, scheduling_strategies
+
+
+def _actor_class(ray: Any) -> Any:
+    watch = ray.method(concurrency_group=_WATCH)
+
+    class Actor(RayWorker):  # local, so that it travels by value: where it arrives, nobody has decorated RayWorker
+        @watch
+        def pid(self) -> int:
+            return super().pid()
+
+        @watch
+        def stack(self) -> str:
+            return super().stack()
+
+        @watch
+        def end(self) -> None:
+            super().end()
+
+    return Actor
 
 
 def _connect(ray: Any, address: str | None, cpus: float) -> None:

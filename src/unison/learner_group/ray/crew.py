@@ -10,7 +10,7 @@ from unison.errors import LearnerGroupError
 from unison.learner_group.collectives import Meeting
 from unison.learner_group.failures import Failure, FailureKind, WorkerError
 from unison.learner_group.processes.crew import Deadlines
-from unison.learner_group.ray.cluster import WATCH, ActorGone, ActorHandle, RayCluster, Ref
+from unison.learner_group.ray.cluster import ActorGone, ActorHandle, RayCluster, Ref
 from unison.learner_group.ray.references import lift
 from unison.learner_group.ray.worker import Answer, Message, Setup
 from unison.learner_group.running_call import RunningCall
@@ -37,8 +37,8 @@ class RayRank:
 
     def __init__(self, rank: int, actor: ActorHandle) -> None:
         self.rank, self.actor = rank, actor
-        self.end: Ref = actor.end.options(concurrency_group=WATCH).remote()
-        self.pid: Ref = actor.pid.options(concurrency_group=WATCH).remote()
+        self.end: Ref = actor.end.remote()
+        self.pid: Ref = actor.pid.remote()
         self.stack: Ref = None
         self.queue: deque[RayCall] = deque()
         self.failure: Failure | None = None  # set when it is lost
@@ -231,7 +231,7 @@ class RayCrew:
         if not worker.was_warned:
             worker.was_warned = worker.queue[0].was_overdue = True
             self._abort()
-            worker.stack = worker.actor.stack.options(concurrency_group=WATCH).remote()
+            worker.stack = worker.actor.stack.remote()
         elif overdue_s > self._deadlines.grace:
             silence = time.monotonic() - worker.busy_since
             self._lose(worker, "hung", f"it did not answer for {silence:.1f} s, and was killed", kill=True)

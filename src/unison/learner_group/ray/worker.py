@@ -5,7 +5,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -59,7 +59,6 @@ class Setup(NamedTuple):
     factory: Factory
 
 
-@final
 class RayWorker:
     """Holds the object and the collective. `serve` runs in one thread; `pid`, `stack` and `end` in others."""
 
