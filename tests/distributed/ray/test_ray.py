@@ -24,13 +24,7 @@ from unison.learner_group.failures import WorkerError
 from unison.learner_group.ray import RayTransport
 from unison.learner_group.transport import WorkerContext
 
-pytestmark = [
-    pytest.mark.usefixtures("cluster"),
-    # Ray tells so in every process that starts a worker without a GPU.
-    pytest.mark.filterwarnings("ignore:Tip. In future versions of Ray:FutureWarning"),
-    # Ray leaves its log files and sockets to the garbage collector.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = pytest.mark.usefixtures("cluster")
 
 
 @pytest.fixture(scope="module")
