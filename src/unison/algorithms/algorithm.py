@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from unison.algorithms.acting import Actor
 from unison.algorithms.checkpoints import read_config, read_state, write_state
+from unison.checkpoint import restore_rng
 from unison.config import AlgorithmConfig
 from unison.errors import NotBuiltError
 from unison.learner.learner import SettingsSource
@@ -119,6 +120,7 @@ class Algorithm(ABC):
             self._evaluator.set_state(state["evaluator"])
         self.set_progress(state["algorithm"])
         self.sync_weights()
+        restore_rng(state["rng"])
         return differences
 
     @classmethod

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unison.checkpoint import capture_rng, read_checkpoint, read_manifest, restore_rng, write_checkpoint
+from unison.checkpoint import capture_rng, read_checkpoint, read_manifest, write_checkpoint
 from unison.checkpoint.keeper import RESULTS
 from unison.config import AlgorithmConfig
 from unison.errors import CheckpointError
@@ -31,7 +31,7 @@ def write_state(algorithm: "Algorithm", path: str | Path, results: Mapping[str, 
 
 
 def read_state(path: str | Path) -> dict[str, Any]:
-    """Read what is not the Learners'; random states are restored as well.
+    """Read what is not the Learners'.
 
     Raises:
         CheckpointError: it is damaged, or not an Algorithm's.
@@ -41,8 +41,7 @@ def read_state(path: str | Path) -> dict[str, Any]:
     if missing:
         raise CheckpointError(f"{path} is no checkpoint of an Algorithm: it lacks the parts {missing}.")
     parts = read_checkpoint(path, _OWN_PARTS).parts
-    restore_rng(parts["rng"])
-    return {name: parts[name] for name in _OWN_PARTS if name != "rng"}
+    return {name: parts[name] for name in _OWN_PARTS}
 
 
 def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> AlgorithmConfig:

@@ -85,10 +85,17 @@ def chunks_by_module(episodes: Iterable[Any]) -> tuple[dict[ModuleID, list[Singl
         env_steps += len(episode)
         for module_id, part in parts:
             if len(part):
-                chunks.setdefault(module_id, []).append(part.to_numpy())
+                chunks.setdefault(module_id, []).append(_in_arrays(part))
     if not chunks:
         raise BatchError("The episodes hold no step. Sample before updating.")
     return chunks, env_steps
+
+
+def _in_arrays(chunk: SingleAgentEpisode) -> SingleAgentEpisode:
+    """The chunk itself if it is in arrays; else a copy that is, for the caller's may still grow."""
+    if chunk.is_numpy:
+        return chunk
+    return SingleAgentEpisode.from_state(chunk.get_state()).to_numpy()
 
 
 def make_rollout(chunks: Sequence[SingleAgentEpisode], device: torch.device) -> Rollout:
@@ -111,6 +118,9 @@ def make_rollout(chunks: Sequence[SingleAgentEpisode], device: torch.device) -> 
     observations = concat_rows([chunk.get_observations() for chunk in chunks])
 
     def tensor(leaf: Any) -> Tensor:
-        return torch.as_tensor(leaf).to(device)
+        tensor = torch.as_tensor(leaf)
+        dtype = torch.get_default_dtype() if tensor.is_floating_point() else tensor.dtype
+        # A single chunk was not joined: connectors may write to the rollout, and must not write to the episode.
+        return tensor.to(device=device, dtype=dtype, copy=len(chunks) == 1)
 
     return Rollout({n: tree_map(tensor, c) for n, c in columns.items()}, tree_map(tensor, observations), lengths)

@@ -49,6 +49,10 @@ class FlatGroup:
             self._allocate()
         self.lr.fill_(float(self.options["lr"]))
 
+    def look_at_counts(self) -> None:
+        """See whether all parameters are at the same step; to be called where counts were set from outside."""
+        self._is_uniform = bool((self.count == self.count[0]).all())
+
     def bind(self, buffers: Mapping[str, Tensor]) -> None:
         """Use `buffers` (named as `buffers()` names them) from now on; their views are made anew."""
         self.parameters = buffers["parameters"]
@@ -93,9 +97,11 @@ class FlatGroup:
         kept = self._parts(missing) if missing else []
         saved = [part.clone() for part in kept]
         self.count.add_(1 - skip)
-        self._rule.step(
-            self.options, self.parameters, self.gradients, self.moments, self.count[0], self.lr, skip, fused=fused
-        )
+        self._is_uniform = self._is_uniform and not missing
+        # Parameters that were left out of steps are at an earlier step of their own.
+        count = self.count[0] if self._is_uniform else self.count.repeat_interleave(self._sizes_on_device())
+        fused = fused and self._is_uniform
+        self._rule.step(self.options, self.parameters, self.gradients, self.moments, count, self.lr, skip, fused=fused)
         for part, value in zip(kept, saved, strict=True):
             part.copy_(value)
 
@@ -103,6 +109,9 @@ class FlatGroup:
         """Views into a flat buffer [N], one of each parameter's shape."""
         parts = flat.split_with_sizes(self._sizes)
         return [part.view(p.shape) for part, p in zip(parts, self.refs.values(), strict=True)]
+
+    def _sizes_on_device(self) -> Tensor:
+        return torch.tensor(self._sizes, device=self.count.device)
 
     def _moment_names(self) -> tuple[str, ...]:
         return self._rule.moments if self._rule else ()
@@ -131,6 +140,7 @@ class FlatGroup:
             counts = [float(self._state[p].get("step", 0.0)) if p in self._state else 0.0 for p in params]
             buffers["count"] = torch.tensor(counts, device=flat.device)
         self.bind(buffers)
+        self.look_at_counts()
         moments = {name: self.views(moment) for name, moment in self.moments.items()}
         self._bound = []
         for i, (p, view) in enumerate(zip(params, self.views(flat), strict=True)):

@@ -266,6 +266,10 @@ class Learner(ABC):
     def remove_module(self, module_id: ModuleID) -> None:
         """Remove a module with its optimizers, settings and coefficients; an unknown one raises `ModuleError`."""
 
+    def replace_should_update(self, should_update: ShouldUpdate) -> None:
+        """Put a rule in place of the setting `policies_to_train`: module ids, or a function of id and batch."""
+        self._should_update = should_update
+
     def should_module_be_updated(self, module_id: ModuleID, batch: Any = None) -> bool:
         """Whether a module trains (the setting `policies_to_train`)."""
         if self._should_update is None:

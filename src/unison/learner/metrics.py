@@ -25,7 +25,7 @@ class Metrics:
 
     The results of an update hold, for each metric, the mean over the rows of the last pass: each
     row counts once. A metric logged with `reduce="step_mean"` belongs to an optimizer step rather than
-    to rows (a gradient's norm), and one with `reduce="sum"` is summed over all passes.
+    to rows (a gradient's norm), and one with `reduce="sum"` is summed over the last pass, times the number of passes.
     """
 
     def __init__(self) -> None:
@@ -75,24 +75,32 @@ def reduce_steps(
             # A minibatch without valid rows says nothing, not even NaN.
             sums[key] = (total + value * weight if weight else total, weights + weight)
     results: dict[ModuleID, dict[str, float]] = {}
-    for key, (total, weight) in _over_ranks(sums, reductions, collective).items():
-        is_sum = reductions.get(key) == "sum"
+    merged, kinds = _over_ranks(sums, reductions, collective)
+    for key, (total, weight) in merged.items():
+        is_sum = kinds[key] == "sum"
         results.setdefault(key[0], {})[key[1]] = total * num_iters if is_sum else total / weight if weight else 0.0
     for (module_id, name), value in same.items():
         results.setdefault(module_id, {})[name] = value
     return results
 
 
-def _over_ranks(sums: Sums, reductions: Mapping[MetricKey, Reduction], collective: Collective) -> Sums:
-    """Add up the sums and weights of all ranks; what belongs to a step, not to rows, is the same on each."""
+def _over_ranks(
+    sums: Sums, reductions: Mapping[MetricKey, Reduction], collective: Collective
+) -> tuple[Sums, dict[MetricKey, Reduction]]:
+    """Add up the sums and weights of all ranks; what belongs to a step, not to rows, is the same on each.
+
+    Returns the reductions too: a rank without rows of a module has logged nothing of it.
+    """
     merged: Sums = {}
-    for part in gather_objects(collective, [[*key, *pair] for key, pair in sums.items()]):
-        for module_id, name, total, weight in part:
+    kinds: dict[MetricKey, Reduction] = {}
+    for part in gather_objects(collective, [[*key, *pair, reductions.get(key, "mean")] for key, pair in sums.items()]):
+        for module_id, name, total, weight, reduction in part:
             key = (module_id, name)
-            if key not in merged or reductions.get(key) != "step_mean":
+            kinds[key] = reduction
+            if key not in merged or reduction != "step_mean":
                 before = merged.get(key, (0.0, 0.0))
                 merged[key] = (before[0] + total, before[1] + weight)
-    return merged
+    return merged, kinds
 
 
 def _to_host(steps: Sequence[StepMetrics]) -> list[dict[MetricKey, float]]:

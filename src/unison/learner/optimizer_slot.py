@@ -49,13 +49,16 @@ class OptimizerSlot:
             for p in options["params"]:
                 kinds.setdefault((p.dtype, p.device), {})[names[p]] = p
             self.groups += [FlatGroup(optimizer, options, group, rule) for group in kinds.values()]
-        self.non_finite_steps = torch.zeros((), device=self.groups[0].parameters.device)
+        device = self.groups[0].parameters.device
+        self.non_finite_steps = torch.zeros((), device=device)
+        self.found_non_finite = torch.zeros((), device=device)
 
     def sync(self) -> None:
         """Adopt what changed from outside since the last update; start counting non-finite steps anew."""
         for group in self.groups:
             group.sync()
         self.non_finite_steps.zero_()
+        self.found_non_finite.zero_()
 
     def reset_settings(self) -> None:
         """Give the optimizer the settings that it was registered with, instead of loaded ones."""
@@ -76,6 +79,21 @@ class OptimizerSlot:
         """Whether `gradients` holds exactly the views of the flat buffers."""
         return all(gradients.get(ref) is view for group in self.groups for ref, view in group.gradient_views.items())
 
+    def screen(self, gradients: Mapping[ParamRef, Tensor], *, nan_policy: str) -> dict[ParamRef, Tensor]:
+        """Note which gradients are not finite, and under `nan_policy="zero"` replace their bad entries by 0.
+
+        Returns:
+            The gradients as views of the flat buffers; names that were missing stay so.
+        """
+        missing = set[ParamRef]().union(*(group.write(gradients) for group in self.groups))
+        bad = _non_finite(self.flat_gradients)
+        for group in self.groups:
+            group.last_non_finite.copy_(torch.where(bad > 0, group.gradients, group.last_non_finite))
+            if nan_policy == "zero":
+                group.gradients.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+        self.found_non_finite.copy_(bad)
+        return {ref: view for ref, view in self.gradient_views.items() if ref not in missing}
+
     def step(self, gradients: Mapping[ParamRef, Tensor], *, nan_policy: str, fused: bool) -> Tensor:
         """Step on `gradients`; parameters without one stay as they are.
 
@@ -85,18 +103,19 @@ class OptimizerSlot:
             fused: whether fused kernels may be used.
 
         Returns:
-            0-d float: 1 if a gradient was not finite.
+            0-d float: 1 if a gradient was not finite, now or when it was screened.
         """
         missing = [group.write(gradients) for group in self.groups]
-        bad = _non_finite(self.flat_gradients)
+        now = _non_finite(self.flat_gradients)
+        bad = torch.maximum(now, self.found_non_finite)
         self.non_finite_steps.add_(bad)
-        for group in self.groups:
-            group.last_non_finite.copy_(torch.where(bad > 0, group.gradients, group.last_non_finite))
-        skip = bad
+        self.found_non_finite.zero_()
         if nan_policy == "zero":
-            skip = torch.zeros_like(bad)
             for group in self.groups:
                 group.gradients.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+            skip = torch.zeros_like(bad)
+        else:
+            skip = bad
         if self.own_step_reason is not None:
             self._own_step(skip, set[ParamRef]().union(*missing))
         else:

@@ -82,6 +82,8 @@ def set_slot_state(slot: OptimizerSlot, state: Mapping[str, Any]) -> None:
                 on_device = np.shape(value) == tuple(param.shape) and np.ndim(value) > 0
                 entries[name] = torch.as_tensor(value).to(param.device if on_device else "cpu").clone()
     slot.sync()
+    for group in slot.groups:
+        group.look_at_counts()
 
 
 def _local(slot: OptimizerSlot, ref: str) -> str:

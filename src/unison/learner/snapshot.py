@@ -2,12 +2,12 @@
 
 import copy
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from unison.types import ALL_MODULES, ModuleID
+from unison.types import ModuleID
 
 if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
@@ -24,10 +24,14 @@ class Snapshot:
     def __init__(self, learner: "TorchLearner", module_ids: Collection[ModuleID]) -> None:
         self._learner = learner
         self._slots = learner.optimizers.active(module_ids)
-        self._copies = [(tensor, tensor.clone()) for tensor in self._tensors(module_ids)]
+        self._copies = [(tensor, tensor.clone()) for tensor in self._tensors()]
         self._counters = dict(learner.counters)
         self._rng = learner.generator.get_state()
-        self._rates = [[dict(o, params=None) for o in s.optimizer.param_groups] for s in self._slots]
+        self._results = learner.results
+        # Schedules move the rates and coefficients of all modules, also of those without rows.
+        self._settings = [
+            (s, [_settings_of(o) for o in s.optimizer.param_groups]) for s in learner.optimizers.slots.values()
+        ]
         self._own_states = {
             id(s): copy.deepcopy(s.optimizer.state_dict()) for s in self._slots if s.own_step_reason is not None
         }
@@ -41,17 +45,30 @@ class Snapshot:
         self._learner.generator.set_state(self._rng)
         self._learner.metrics.collect()
         self._learner.exchange.clear()
-        for slot, settings in zip(self._slots, self._rates, strict=True):
+        self._learner.results = self._results
+        for slot, settings in self._settings:
             for options, old in zip(slot.optimizer.param_groups, settings, strict=True):
-                options.update({name: value for name, value in old.items() if name != "params"})
+                for name, value in old.items():
+                    if isinstance(value, Tensor) and isinstance(options[name], Tensor):
+                        options[name].copy_(value)
+                    else:
+                        options[name] = value
             if id(slot) in self._own_states:
                 slot.optimizer.load_state_dict(self._own_states[id(slot)])
 
-    def _tensors(self, module_ids: Collection[ModuleID]) -> list[Tensor]:
+    def _tensors(self) -> list[Tensor]:
         learner = self._learner
         groups = [group for slot in self._slots for group in slot.groups]
         tensors = [t for g in groups for name, t in g.buffers().items() if name != "gradients"]
-        tensors += [b for m in module_ids if m in learner.module for b in learner.module[m].buffers()]
-        for module_id in (*module_ids, ALL_MODULES):
-            tensors += learner.coefficients.get(module_id, {}).values()
+        tensors += learner.module.buffers()
+        tensors += [t for named in learner.coefficients.values() for t in named.values()]
         return [*tensors, *learner.precision.state.values()]
+
+
+def _settings_of(options: dict[str, Any]) -> dict[str, Any]:
+    """A param group without its parameters; tensors are copied."""
+    return {
+        name: value.clone() if isinstance(value, Tensor) else value
+        for name, value in options.items()
+        if name != "params"
+    }

@@ -55,12 +55,14 @@ def set_state(learner: "TorchLearner", state: Mapping[str, Any]) -> None:
     if unknown:
         raise StateError(f"A Learner has no components {unknown}. Known: {list(COMPONENTS)}.")
     optimizers = state.get("optimizer", {})
+    _check_known(learner, state.get("rl_module", {}).keys())
     _check_optimizers(learner, optimizers)
     rest = state.get("learner")
     if rest is not None:
         _check_rest(learner, rest)
+    learner.last_snapshot = None  # What a state replaces is not to be undone.
     if "rl_module" in state:
-        set_module_state(learner, state["rl_module"])
+        learner.module.set_state(state["rl_module"])
     for module_id, named in optimizers.items():
         for name, saved in named.items():
             set_slot_state(learner.optimizers.get(module_id, name), saved)
@@ -78,8 +80,7 @@ def get_module_state(
 
 def set_module_state(learner: "TorchLearner", state: Mapping[ModuleID, Any]) -> None:
     """See TorchLearner.set_module_state."""
-    _check_known(learner, state.keys())
-    learner.module.set_state(state)
+    set_state(learner, {"rl_module": state})
 
 
 def get_optimizer_state(learner: "TorchLearner") -> dict[ModuleID, dict[str, Any]]:
@@ -169,7 +170,8 @@ def _get_rest(learner: "TorchLearner", module_ids: Collection[ModuleID] | None) 
     }
     if module_ids is None:
         rest["counters"] = dict(learner.counters)
-        rest["precision"] = {n: t.cpu().numpy().copy() for n, t in learner.precision.state.items()}
+        if learner.precision.scaled:
+            rest["precision"] = {n: t.cpu().numpy().copy() for n, t in learner.precision.state.items()}
         rest["generator"] = learner.generator.get_state().numpy().copy()
     return rest
 
@@ -188,8 +190,9 @@ def _set_rest(learner: "TorchLearner", rest: Mapping[str, Any]) -> None:
         for name, value in named.items():
             learner.coefficients[module_id][name].fill_(float(value))
     learner.counters.update(rest.get("counters", {}))
-    for name, value in rest.get("precision", {}).items():
-        learner.precision.state[name].fill_(float(value))
+    if learner.precision.scaled:  # The scale of a run in another precision says nothing here.
+        for name, value in rest.get("precision", {}).items():
+            learner.precision.state[name].fill_(float(value))
     if "generator" in rest:
         learner.generator.set_state(torch.as_tensor(np.array(rest["generator"], dtype=np.uint8)))
 

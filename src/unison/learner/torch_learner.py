@@ -1,36 +1,45 @@
 """The Learner of PyTorch modules."""
 
-from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from unison.checkpoint import read_checkpoint, read_manifest, write_checkpoint
 from unison.config import AlgorithmConfig
 from unison.data.tensors import split_by_module
 from unison.errors import ModuleError, NotBuiltError
-from unison.learner import state as learner_state
 from unison.learner.connectors import LearnerConnector, episodes_to_columns
 from unison.learner.engines import make_engine
 from unison.learner.gradients import ClipFunction, GradientExchange, Gradients, clip_gradients, differentiate
-from unison.learner.learner import Results, SettingsSource, ShouldUpdate
+from unison.learner.learner import Results, ShouldUpdate
+from unison.learner.loss_check import checked_loss
 from unison.learner.metrics import NUM_MODULE_STEPS_TRAINED, StepMetrics
+from unison.learner.optimizer_slot import OptimizerSlot
 from unison.learner.optimizers import Optimizers
 from unison.learner.precision import Precision
 from unison.learner.setup import build_modules, find_device, seed_generator
 from unison.learner.snapshot import Snapshot
 from unison.learner.step import LOSS_SHARE
 from unison.learner.torch_optimization import TorchOptimization
+from unison.learner.torch_state import TorchState
 from unison.learner.update import count_env_steps, run_update, valid_rows
 from unison.modules import MultiAgentRLModule, RLModule, SingleAgentRLModuleSpec
 from unison.types import ALL_MODULES, ModuleID, ParamRef
 
-_MADE_BY_BUILD = {"coefficients", "engine", "exchange", "generator", "last_snapshot", "optimizers", "precision"}
+_MADE_BY_BUILD = {
+    "_device",
+    "coefficients",
+    "engine",
+    "exchange",
+    "generator",
+    "last_snapshot",
+    "optimizers",
+    "precision",
+}
 
 
-class TorchLearner(TorchOptimization):
+class TorchLearner(TorchOptimization, TorchState):
     """A Learner whose modules, optimizers and hooks are PyTorch.
 
     An algorithm is a subclass with a `compute_loss_for_module`.
@@ -56,12 +65,17 @@ class TorchLearner(TorchOptimization):
         self.engine = make_engine(self)
         self.coefficients: dict[ModuleID, dict[str, Tensor]] = {}
         self.last_snapshot: Snapshot | None = None
+        self._schedule_step = 0
         module = self._make_module()
         module.to(self._device)
         self._module = module
-        self.configure_optimizers()
-        for module_id in module:
-            self._make_coefficients(module_id)
+        try:
+            self.configure_optimizers()
+            for module_id in module:
+                self._make_coefficients(module_id)
+        except BaseException:
+            self._module = None
+            raise
 
     def __getattr__(self, name: str) -> Any:
         """What `build()` makes is asked for: it was not called yet, or there is no such attribute."""
@@ -110,7 +124,7 @@ class TorchLearner(TorchOptimization):
     ) -> Results:
         """See Learner.update_from_batch."""
         columns = split_by_module(batch, self.module)
-        return run_update(self, columns, count_env_steps(batch, columns), timesteps, minibatch_size, num_iters)
+        return run_update(self, columns, count_env_steps(self, batch, columns), timesteps, minibatch_size, num_iters)
 
     def update_from_episodes(
         self,
@@ -149,6 +163,7 @@ class TorchLearner(TorchOptimization):
 
     def _follow_schedules(self, step: int, *, constants: bool) -> None:
         """Set rates and coefficients to their schedules' values at `step`; constant ones only if `constants`."""
+        self._schedule_step = step
         for slot in self.optimizers.slots.values():
             if slot.schedule is not None and (constants or not slot.schedule.is_constant):
                 self._set_optimizer_lr(slot.optimizer, float(slot.schedule.value(step)))
@@ -174,7 +189,7 @@ class TorchLearner(TorchOptimization):
         if not self.step.closes_step:
             self.exchange.add(gradients, slots)
         else:
-            gradients = self.exchange.total(gradients, slots)
+            gradients = self._screened(self.exchange.total(gradients, slots), slots)
             self.apply_gradients(self.postprocess_gradients(gradients))
         return fwd_out, loss_per_module, self.metrics.collect()
 
@@ -189,7 +204,7 @@ class TorchLearner(TorchOptimization):
             loss = self.compute_loss_for_module(
                 module_id=module_id, config=config, batch=columns, fwd_out=fwd_out[module_id]
             )
-            losses[module_id] = loss
+            losses[module_id] = checked_loss(self, module_id, loss)
             weighed = loss * columns[LOSS_SHARE] if LOSS_SHARE in columns else loss
             total = weighed if total is None else total + weighed
         losses[ALL_MODULES] = torch.zeros((), device=self._device) if total is None else total
@@ -197,13 +212,13 @@ class TorchLearner(TorchOptimization):
 
     def compute_gradients(self, loss_per_module: Mapping[ModuleID, Any]) -> Gradients:
         """See Learner.compute_gradients."""
-        slots = self.optimizers.active(self.step.modules)
+        slots = self.optimizers.active(self.step.modules or loss_per_module)
         return differentiate(loss_per_module[ALL_MODULES], slots, self.precision)
 
     def postprocess_gradients(self, gradients: Gradients) -> Gradients:
         """See Learner.postprocess_gradients."""
         processed: Gradients = {}
-        owners = dict.fromkeys(slot.module_id for slot in self.optimizers.active(self.step.modules))
+        owners = dict.fromkeys(slot.module_id for slot in self.optimizers.active(self.step.modules or self.module))
         for module_id in owners:
             names = [ref for slot in self.optimizers.slots.values() if slot.module_id == module_id for ref in slot.refs]
             processed |= self.postprocess_gradients_for_module(
@@ -233,13 +248,24 @@ class TorchLearner(TorchOptimization):
         """What clips gradients in place, by value, norm or global norm."""
         return clip_gradients
 
+    def _screened(self, gradients: Gradients, slots: Sequence[OptimizerSlot]) -> Gradients:
+        """Find what is not finite before a hook sees it: clipping would spread a NaN, or hide an infinity."""
+        screened: Gradients = {}
+        for slot in slots:
+            if any(ref in gradients for ref in slot.refs):
+                screened |= slot.screen(gradients, nan_policy=self._nan_policy)
+        return screened
+
+    @property
+    def _nan_policy(self) -> str:
+        return "skip" if self.precision.scaled else self.config.nan_policy
+
     def apply_gradients(self, gradients: Mapping[ParamRef, Tensor]) -> None:
         """See Learner.apply_gradients."""
-        policy = "skip" if self.precision.scaled else self.config.nan_policy
         bad: Tensor | None = None
-        for slot in self.optimizers.active(self.step.modules):
+        for slot in self.optimizers.active(self.step.modules or self.module):
             if any(ref in gradients for ref in slot.refs):
-                found = slot.step(gradients, nan_policy=policy, fused=self.engine.fused)
+                found = slot.step(gradients, nan_policy=self._nan_policy, fused=self.engine.fused)
                 bad = found if bad is None else torch.maximum(bad, found)
         if bad is not None:
             self.precision.update(bad)
@@ -265,9 +291,11 @@ class TorchLearner(TorchOptimization):
             if self._is_module_compatible_with_learner(module):
                 self.configure_optimizers_for_module(module_id, config)
             self._make_coefficients(module_id)
+            self._follow_schedules(self._schedule_step, constants=False)
         except BaseException:
             self.remove_module(module_id)
             raise
+        self.last_snapshot = None
         if new_should_module_be_updated is not None:
             self._should_update = new_should_module_be_updated
 
@@ -277,60 +305,7 @@ class TorchLearner(TorchOptimization):
             raise ModuleError(f"There is no module '{module_id}'. Known: {sorted(self.module.keys())}.")
         others = [p for m, other in self.module.items() if m != module_id for p in other.parameters()]
         self.optimizers.remove_module(module_id, keep=others)
+        self.last_snapshot = None
         self.module.remove_module(module_id)
         self._module_configs.pop(module_id, None)
         self.coefficients.pop(module_id, None)
-
-    def get_state(
-        self,
-        components: str | Collection[str] | None = None,
-        *,
-        module_ids: Collection[ModuleID] | None = None,
-        inference_only: bool = False,
-    ) -> dict[str, Any]:
-        """See Learner.get_state."""
-        return learner_state.get_state(self, components, module_ids, inference_only)
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """See Learner.set_state."""
-        learner_state.set_state(self, state)
-
-    def get_module_state(
-        self, module_ids: Collection[ModuleID] | None = None, inference_only: bool = False
-    ) -> dict[ModuleID, Any]:
-        """The weights and buffers of modules, numpy at the leaves."""
-        return learner_state.get_module_state(self, module_ids, inference_only)
-
-    def set_module_state(self, state: Mapping[ModuleID, Any]) -> None:
-        """Take over the weights and buffers of the modules in `state`."""
-        learner_state.set_module_state(self, state)
-
-    def get_optimizer_state(self) -> dict[ModuleID, dict[str, Any]]:
-        """`{module_id: {optimizer_name: settings and moments}}`, numpy at the leaves."""
-        return learner_state.get_optimizer_state(self)
-
-    def set_optimizer_state(self, state: Mapping[ModuleID, Mapping[str, Any]]) -> None:
-        """Take over the optimizers in `state`."""
-        learner_state.set_optimizer_state(self, state)
-
-    def save_state(self, path: str | Path) -> None:
-        """See Learner.save_state."""
-        learner_state.save(self, path)
-
-    def load_state(self, path: str | Path, *, settings: SettingsSource = "checkpoint") -> dict[str, tuple[Any, Any]]:
-        """See Learner.load_state."""
-        return learner_state.load(self, path, settings)
-
-    def _get_metadata(self) -> dict[str, Any]:
-        """What the manifest of a checkpoint says: classes, config, counters, modules."""
-        return learner_state.metadata(self)
-
-    def _save_optimizers(self, path: str | Path) -> None:
-        """Write the optimizers alone to a checkpoint directory."""
-        parts = learner_state.to_parts({"optimizer": self.get_optimizer_state()})
-        write_checkpoint(path, parts, self._get_metadata())
-
-    def _load_optimizers(self, path: str | Path) -> None:
-        """Take over the optimizers of a checkpoint directory, whatever else it holds."""
-        names = [name for name in read_manifest(path).parts if name.startswith("optimizers/")]
-        self.set_optimizer_state(learner_state.from_parts(read_checkpoint(path, names).parts)["optimizer"])

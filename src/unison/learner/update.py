@@ -1,9 +1,12 @@
 """One call of `update_from_batch` or `update_from_episodes`: checked, planned, run, or undone."""
 
+import logging
+import math
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from unison.data import Columns, MultiAgentBatch
@@ -12,12 +15,14 @@ from unison.data.tensors import TensorColumns, TensorConverter
 from unison.errors import BatchError, NonFiniteError
 from unison.learner.metrics import NUM_MODULE_STEPS_TRAINED, MetricKey, StepMetrics, reduce_steps
 from unison.learner.snapshot import Snapshot
+from unison.learner.step import StepContext
 from unison.types import ALL_MODULES, ModuleID, tree_leaves
 
 if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
 
 NUM_ENV_STEPS_SAMPLED_LIFETIME = "num_env_steps_sampled_lifetime"
+logger = logging.getLogger("unison")
 _NON_FINITE = "num_non_finite_steps_"
 
 
@@ -41,6 +46,8 @@ def run_update(
     steps_so_far = {NUM_ENV_STEPS_SAMPLED_LIFETIME: lifetime, **(timesteps or {})}
     try:
         learner.before_gradient_based_update(timesteps=steps_so_far)
+        for slot in learner.optimizers.active(columns):
+            slot.sync()  # The hook may have set a learning rate.
         if columns:
             steps = learner.engine.run(learner, plan, columns)
             learner.results = _results(learner, columns, steps, num_iters)
@@ -54,6 +61,8 @@ def run_update(
     except BaseException:
         snapshot.restore()
         raise
+    finally:
+        learner.step = StepContext()
     learner.last_snapshot = snapshot if learner.distributed else None
     learner.results[ALL_MODULES] |= {
         "num_env_steps_trained": float(env_steps * num_iters),
@@ -72,12 +81,18 @@ def valid_rows(columns: Mapping[str, Any]) -> Any:
     return float(tree_leaves(columns[Columns.OBS])[0].shape[0])
 
 
-def count_env_steps(batch: Any, columns: Mapping[ModuleID, Mapping[str, Any]]) -> int:
-    """The environment steps that a batch stands for: as it says itself, else the rows of its largest module."""
+def count_env_steps(learner: "TorchLearner", batch: Any, columns: Mapping[ModuleID, Mapping[str, Any]]) -> int:
+    """The environment steps that a batch stands for: as it says itself, else the valid rows of its largest module."""
     if isinstance(batch, MultiAgentBatch):
         return batch.env_steps()
-    rows = [len(leaf) for c in columns.values() if Columns.OBS in c for leaf in tree_leaves(c[Columns.OBS])[:1]]
-    return max(rows, default=0)
+    counts = [0]
+    for module_id, module_columns in columns.items():
+        if Columns.LOSS_MASK in module_columns:
+            counts.append(int(np.asarray(module_columns[Columns.LOSS_MASK]).sum()))
+        elif Columns.OBS in module_columns:
+            leaf = np.asarray(tree_leaves(module_columns[Columns.OBS])[0])
+            counts.append(math.prod(leaf.shape[: 2 if learner.module[module_id].is_stateful() else 1]))
+    return max(counts)
 
 
 def _count_observations(learner: "TorchLearner", columns: Mapping[ModuleID, TensorColumns]) -> None:
@@ -174,4 +189,6 @@ def _count_non_finite(
                 "or set training(nan_policy='skip')."
             )
         results[slot.module_id]["non_finite_parameters"] = ", ".join(refs[:5])
+        if not overflow:
+            logger.warning("%s. By nan_policy=%r training goes on.", message, learner.config.nan_policy)
     return total

@@ -138,9 +138,14 @@ class LearnerGroup:
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Give all Learners this state; a misfit raises `StateError` and changes nothing."""
-        self._ask_all("set_state", state=dict(state))
-        counters = self._ask_one("get_state", components="learner")["learner"]["counters"]
-        self._updates.num_updates = counters["num_updates"]
+        before = self._updates.num_updates
+        counters = state.get("learner", {}).get("counters", {})
+        self._updates.num_updates = int(counters.get("num_updates", before))
+        try:
+            self._ask_all("set_state", state=dict(state))
+        except BaseException:
+            self._updates.num_updates = before
+            raise
         self._outside_changes += 1
 
     def save_state(self, path: str | Path) -> None:
@@ -197,8 +202,15 @@ class LearnerGroup:
         }
         if module_id in self._module_ids():
             raise ModuleError(f"Module '{module_id}' exists already; remove it first, or choose another id.")
-        self._gather("ensure_module", arguments)
-        self._factory.added[module_id] = arguments
+        self._factory.added[module_id] = arguments  # Before the call: a rank that is lost in it comes back with it.
+        try:
+            self._gather("ensure_module", arguments)
+        except BaseException:
+            del self._factory.added[module_id]
+            self._gather("drop_module", module_id)
+            raise
+        if new_should_module_be_updated is not None:
+            self._factory.should_update = new_should_module_be_updated
         if len(self) > 1:
             self._ask_all("set_module_state", state=self._ask_one("get_module_state", module_ids=[module_id]))
         self._outside_changes += 1
@@ -210,12 +222,14 @@ class LearnerGroup:
             raise ModuleError(f"There is no module '{module_id}'. Known: {known}.")
         self._gather("drop_module", module_id)
         if self._factory.added.pop(module_id, None) is None:
-            self._factory.removed.add(module_id)
+            self._factory.removed[module_id] = None
         self._outside_changes += 1
 
     def foreach_learner(self, func: Callable[..., Any], **kwargs: Any) -> list[Any]:
         """`[func(learner, **kwargs), ...]`, by rank."""
-        return self._gather("apply", func, kwargs)
+        answers = self._gather("apply", func, kwargs)
+        self._outside_changes += 1  # It may have changed weights.
+        return answers
 
     def resize(self, num_learners: int) -> None:
         """Go on with another number of Learners; the state is kept."""

@@ -25,15 +25,18 @@ def recover(transport: Transport, error: WorkerError, *, num_updates: int, allow
     """
     restarts = 0
     cause = error
+    blank: set[int] = set()
+    """Ranks that were restarted but have not got the state yet: they are no survivors."""
     while True:
-        lost = transport.lost
-        survivors = [rank for rank in range(transport.num_workers) if rank not in lost]
+        blank |= set(transport.lost)
+        survivors = [rank for rank in range(transport.num_workers) if rank not in blank]
         if not survivors:
             raise LearnerGroupError(
                 f"No Learner survived, so their state is lost; build a new group and load a checkpoint. {cause}"
             ) from cause
         try:
             _call(transport, "undo_update", num_updates, ranks=survivors)
+            lost = transport.lost
             if restarts + len(lost) > allowed:
                 raise LearnerGroupError(
                     f"Learners were lost more often than max_learner_restarts allows. The state after {num_updates} "
@@ -42,9 +45,13 @@ def recover(transport: Transport, error: WorkerError, *, num_updates: int, allow
             if lost:
                 restarts += len(lost)
                 transport.restart(lost)
+            if blank:
                 state = _call(transport, "call", "get_state", {}, ranks=survivors[:1])[0]
-                _call(transport, "call", "set_state", {"state": state}, ranks=lost)
+                _call(transport, "call", "set_state", {"state": state}, ranks=sorted(blank))
+                blank.clear()
         except WorkerError as another:
+            if another.cause.kind == "raised":
+                raise original(another) from another
             cause = another
             continue
         if error.cause.kind == "raised":

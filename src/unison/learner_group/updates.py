@@ -67,16 +67,15 @@ class UpdatePipeline:
 
     def run(self, source: str, data: Any, arguments: dict[str, Any], *, return_state: bool) -> Results:
         """Run one update after all those in flight, and wait for its result."""
-        self.counts.submitted += 1
         self.finish_all()
         self._submit(source, data, arguments, return_state)
         return self._finish_oldest()
 
     def hand_in(self, source: str, data: Any, arguments: dict[str, Any], *, return_state: bool) -> list[Results]:
         """Queue one update, or drop it as `queue_policy` says; the results that have become ready."""
-        self.counts.submitted += 1
         while len(self._in_flight) >= self._config.max_queued_updates:
             if self._config.queue_policy == "drop" and not self.transport.ready(self._in_flight[0].call):
+                self.counts.submitted += 1
                 self.counts.dropped += 1
                 return self.get_results(block=False)
             self._finished.append(self._finish_oldest())
@@ -122,6 +121,7 @@ class UpdatePipeline:
 
     def _submit(self, source: str, data: Any, arguments: dict[str, Any], return_state: bool) -> None:
         start = time.perf_counter()
+        self.counts.submitted += 1
         number = self.counts.submitted
         try:
             call = self.survive(

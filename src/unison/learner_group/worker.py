@@ -7,6 +7,7 @@ from typing import Any
 from unison.config import AlgorithmConfig
 from unison.errors import ConfigError
 from unison.learner import TorchLearner
+from unison.learner.learner import ShouldUpdate
 from unison.learner_group.transport import WorkerContext
 from unison.modules import MultiAgentRLModuleSpec, SingleAgentRLModuleSpec
 from unison.registry import lookup
@@ -21,13 +22,15 @@ class LearnerFactory:
         config: the settings of the group.
         module_spec: the modules to begin with.
         added: the arguments of `add_module`, by module id.
-        removed: modules of the beginning that are gone.
+        removed: modules of the beginning that are gone, in the order in which they went.
+        should_update: what `add_module` last put in place of the setting `policies_to_train`.
     """
 
     config: AlgorithmConfig
     module_spec: SingleAgentRLModuleSpec | MultiAgentRLModuleSpec | None
     added: dict[ModuleID, dict[str, Any]] = field(default_factory=dict[ModuleID, dict[str, Any]])
-    removed: set[ModuleID] = field(default_factory=set[ModuleID])
+    removed: dict[ModuleID, None] = field(default_factory=dict[ModuleID, None])
+    should_update: ShouldUpdate = None
 
     def __call__(self, context: WorkerContext) -> "LearnerWorker":
         """The worker of one rank."""
@@ -39,6 +42,8 @@ class LearnerFactory:
             learner.remove_module(module_id)
         for arguments in self.added.values():
             learner.add_module(**arguments)
+        if self.should_update is not None:
+            learner.replace_should_update(self.should_update)
         return LearnerWorker(learner)
 
 

@@ -303,6 +303,8 @@ class EnvRunner(Runner):
         Raises:
             StateError: the state lacks a part.
         """
+        if "runners" in state:
+            state = state["runners"][0]  # that of a group of runners: the first goes on
         missing = sorted(self.get_state().keys() - state.keys())
         if missing:
             raise StateError(f"The state of the env runner lacks {missing}.")

@@ -71,7 +71,9 @@ class RunnerGroup(Runner):
             alive = self._alive()
             shares = [wanted * (i + 1) // len(alive) - wanted * i // len(alive) for i in range(len(alive))]
             options = {"explore": explore, "random_actions": random_actions}
-            calls = [(r, n, r.sample({name: n, **options})) for r, n in zip(alive, shares, strict=True) if n]
+            calls = [
+                (r, n, self._begin(r, "sample", {name: n, **options})) for r, n in zip(alive, shares, strict=True) if n
+            ]
             for runner, share, call in calls:
                 answer = self._gather(runner, call)
                 if answer is not None:
@@ -85,7 +87,8 @@ class RunnerGroup(Runner):
         """Run whole episodes on the first runner that is alive."""
         while True:
             runner = self._alive()[0]
-            answer = self._gather(runner, runner.call("evaluate", num_episodes=num_episodes, explore=explore))
+            call = self._begin(runner, "call", "evaluate", num_episodes=num_episodes, explore=explore)
+            answer = self._gather(runner, call)
             if answer is not None:
                 return answer
 
@@ -112,13 +115,19 @@ class RunnerGroup(Runner):
 
     def get_state(self) -> dict[str, Any]:
         """The states of all runners, in order, and what was reported."""
-        states = self._call_all("get_state")
+        states: dict[int, Any] = {}
+        while len(states) < len(self._runners):
+            for runner in self._runners:
+                runner.wait()
+            states = {i: state for i, state in self._call_all("get_state").items() if state is not None}
         return {"runners": [states[i] for i in range(len(self._runners))], "reported": dict(self._reported)}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a state of `get_state`; with another number of runners, as many as both have."""
+        if "runners" not in state:
+            state = {"runners": [state], "reported": self._reported}  # that of a single runner in one process
         for runner, saved in zip(self._runners, state["runners"], strict=False):
-            self._gather(runner, runner.call("set_state", state=saved))
+            self._gather(runner, self._begin(runner, "call", "set_state", state=saved))
         self._reports = {i: (s["metrics"], s["num_environment_restarts"]) for i, s in enumerate(state["runners"])}
         self._reported = dict(state["reported"])
 
@@ -136,24 +145,35 @@ class RunnerGroup(Runner):
         return alive
 
     def _call_all(self, method: str, **arguments: Any) -> dict[int, Any]:
-        calls = [(r, r.call(method, **arguments)) for r in self._alive()]
+        calls = [(r, self._begin(r, "call", method, **arguments)) for r in self._alive()]
         return {self._runners.index(runner): self._gather(runner, call) for runner, call in calls}
+
+    def _begin(self, runner: RemoteRunner, kind: str, *args: Any, **arguments: Any) -> Any:
+        """Begin a call; None if the runner is found lost, and is coming back."""
+        try:
+            return getattr(runner, kind)(*args, **arguments)
+        except WorkerError as error:
+            return self._bring_back(runner, error)
 
     def _gather(self, runner: RemoteRunner, call: Any) -> Any:
         """The result of a call, or None if the runner was lost and is coming back."""
+        if call is None:
+            return None
         try:
             return runner.gather(call)
         except WorkerError as error:
-            if error.cause.kind == "raised" and error.cause.exception is not None:
-                raise error.cause.exception from error
-            if self.restarts >= self._config.max_env_runner_restarts:
-                raise LearnerGroupError(
-                    f"Env runners were lost more than {self._config.max_env_runner_restarts} times "
-                    f"(max_env_runner_restarts). {error}"
-                ) from error
-            self._retire(self._runners.index(runner))
-            runner.rejoin()
-            return None
+            return self._bring_back(runner, error)
+
+    def _bring_back(self, runner: RemoteRunner, error: WorkerError) -> None:
+        if error.cause.kind == "raised" and error.cause.exception is not None:
+            raise error.cause.exception from error
+        if self.restarts >= self._config.max_env_runner_restarts:
+            raise LearnerGroupError(
+                f"Env runners were lost more than {self._config.max_env_runner_restarts} times "
+                f"(max_env_runner_restarts). {error}"
+            ) from error
+        self._retire(self._runners.index(runner))
+        runner.rejoin()
 
     def _retire(self, index: int) -> None:
         """Keep the counts of a runner that is lost; the one in its place counts from 0."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from unison.data.rollout import chunks_by_module, make_rollout
+from unison.data.rollout import Rollout, chunks_by_module, make_rollout
 from unison.data.tensors import TensorColumns
 from unison.errors import BatchError
 from unison.learner.connectors.connector import LearnerConnector
@@ -36,7 +36,13 @@ def episodes_to_columns(learner: "TorchLearner", episodes: Sequence[Any]) -> tup
         rollout = make_rollout(parts, learner.device)
         given: Sequence[LearnerConnector] = learner.config.learner_connectors or ()
         for connector in (*given, *learner.connectors):
-            rollout = connector(rollout, learner=learner, module_id=module_id)
+            made: Any = connector(rollout, learner=learner, module_id=module_id)
+            if not isinstance(made, Rollout):
+                name = getattr(connector, "__name__", type(connector).__name__)
+                raise BatchError(
+                    f"Module '{module_id}': the connector {name} returned {type(made).__name__}; return the rollout."
+                )
+            rollout = made
         max_seq_len = module.model_config.max_seq_len if module.is_stateful() else None
         columns[module_id] = rollout.to_batch(max_seq_len=max_seq_len)
     return columns, env_steps
