@@ -95,10 +95,7 @@ def resolve(root: Any, path: Path) -> Any:
 
 
 def _step_down(value: Any, kind: str, key: Any) -> Any:
-    if kind == "item":
-        return value[key]
-    attributes: dict[str, Any] = vars(value)
-    return attributes[key]
+    return value[key] if kind == "item" else value.__dict__[key]
 
 
 def assign(root: Any, path: Path, value: Any) -> None:
