@@ -101,9 +101,11 @@ class AdamRule(UpdateRule):
             gradients = gradients if decoupled else gradients + decay * parameters
         new_first = first + (gradients - first) * (1 - beta1)
         new_second = second * beta2 + (1 - beta2) * gradients * gradients
+        # The moments are written before they are used: compilers then hold each of them once.
+        _keep_where(skip, (first, new_first), (second, new_second))
         size = lr / (1 - beta1**count)
-        new = new - size * new_first / (new_second.sqrt() / (1 - beta2**count).sqrt() + eps)
-        _keep_where(skip, (parameters, new), (first, new_first), (second, new_second))
+        new = new - size * first / (second.sqrt() / (1 - beta2**count).sqrt() + eps)
+        _keep_where(skip, (parameters, new))
 
 
 class SGDRule(UpdateRule):
