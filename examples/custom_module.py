@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from unison import Columns, PPOConfig, RLModule, SingleAgentRLModuleSpec
+from unison.registry import register
 
 
+@register("module", "residual")  # the name by which a module's checkpoint finds its class again
 class ResidualModule(RLModule):
     """One shared trunk with residual blocks; its own settings come in `custom_model_config`."""
 
