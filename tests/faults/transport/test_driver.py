@@ -51,6 +51,7 @@ if __name__ == "__main__":
 """
 
 INTERRUPTED = """
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background, shells start programs that ignore it
 transport.start(Local, 2)
 call = transport.call("wait", ranks=[0])
 print("ready", flush=True)
