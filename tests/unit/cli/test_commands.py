@@ -20,6 +20,7 @@ def test_evaluate_shows_the_returns(unison: Any, trained: Path) -> None:
     assert lines[1].startswith("return")
     assert lines[3] == "episodes  3, with likeliest actions, seed 1"
     assert unison("evaluate", trained, "--episodes", "3", "--seed", "1").out == result.out
+    assert unison("evaluate", trained, "--episodes", "3", "--seed", "2").out.splitlines()[1:3] != lines[1:3]
 
 
 def test_evaluate_takes_a_checkpoint_and_the_best_one(unison: Any, trained: Path) -> None:

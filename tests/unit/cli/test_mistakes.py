@@ -114,7 +114,7 @@ class BreaksDown(CartPoleEnv):
     def step(self, action):
         BreaksDown.steps += 1
         if BreaksDown.steps > 100:
-            raise RuntimeError("out of order")
+            raise RuntimeError("out of\\n    order")
         return super().step(action)
 """
 
