@@ -98,6 +98,7 @@ def compare(weights: Weights, directory: Path, repeats: int) -> dict[str, list[f
         for load, saved in loads if turn % 2 else reversed(loads):
             taken[load.__name__] = timed(load, weights, directory / saved.__name__)
         with BackgroundWriter() as writer:
+            os.sync()
             start = time.perf_counter()
             writer.write(directory / "background", {PART: weights}, {})
             taken["background"] = time.perf_counter() - start
