@@ -2,7 +2,7 @@
 
 import inspect
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +13,7 @@ from rich.padding import Padding
 
 from unison.algorithms.run_folder import iterations_for
 from unison.cli.environments import resolve_environment
+from unison.cli.threads import has_small_networks
 from unison.config import AlgorithmConfig
 from unison.config.describe import describe_setting
 from unison.config.files import read_file
@@ -79,7 +80,10 @@ def build_config(given: TrainOptions) -> tuple[AlgorithmConfig, Path | None]:
         raise ConfigError("Which environment? Name it: --env CartPole-v1.")
     if isinstance(config.env, str):
         config.environment(resolve_environment(config.env))
-    _schedule_evaluation(config, given, data)
+    said = _said(given, data)
+    _schedule_evaluation(config, given, said)
+    if "num_threads" not in said and has_small_networks(config):
+        config.framework(num_threads=1)
     if config.seed is None:
         config.debugging(seed=secrets.randbelow(2**31))  # drawn here, so that config.yaml can repeat the run
     config.validate()
@@ -162,12 +166,16 @@ def _assignment(text: str) -> tuple[str, str]:
     return path.strip(), value
 
 
-def _schedule_evaluation(config: AlgorithmConfig, given: TrainOptions, data: Mapping[str, Any]) -> None:
-    """Turn on evaluation and checkpoints, where nothing was said about them."""
-    said = {
-        name for section in data.values() if isinstance(section, Mapping) for name in cast("Mapping[str, Any]", section)
+def _said(given: TrainOptions, data: Mapping[str, Any]) -> set[str]:
+    """The settings that files and `--set` say something about, if only that they are none."""
+    sections = [cast("Mapping[str, Any]", section) for section in data.values() if isinstance(section, Mapping)]
+    return {name for section in sections for name in section} | {
+        text.partition("=")[0].strip().rpartition(".")[2] for text in given.settings
     }
-    said |= {text.partition("=")[0].strip().rpartition(".")[2] for text in given.settings}
+
+
+def _schedule_evaluation(config: AlgorithmConfig, given: TrainOptions, said: Collection[str]) -> None:
+    """Turn on evaluation and checkpoints, where nothing was said about them."""
     if given.eval_interval is None and "evaluation_interval" not in said:
         config.evaluation(evaluation_interval=iterations_for(config, STEPS_BETWEEN_EVALUATIONS))
     if given.eval_interval == 0:

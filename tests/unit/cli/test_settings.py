@@ -1,9 +1,12 @@
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import pytest
 
 from unison.cli.settings import TrainOptions, build_config
+from unison.cli.threads import has_small_networks
 from unison.errors import ConfigError
 
 
@@ -78,6 +81,25 @@ def test_tuned_settings_are_the_default_only_without_a_file(tmp_path: Path) -> N
     assert build(env="CartPole-v1", tuned=False).train_batch_size == 2048
     assert build(env="CartPole-v1", tuned=None, config=file).train_batch_size == 2048
     assert build(tuned=None, env="MountainCar-v0").train_batch_size == 2048
+
+
+class Camera(gym.Env[Any, Any]):
+    """Sees an image and a number."""
+
+    observation_space = gym.spaces.Dict(
+        {"image": gym.spaces.Box(0, 255, (16, 16, 3), np.uint8), "speed": gym.spaces.Box(-1, 1, (1,))}
+    )
+    action_space = gym.spaces.Discrete(2)
+
+
+def test_small_networks_get_one_thread_and_large_ones_what_torch_takes() -> None:
+    assert build().num_threads == 1
+    assert build("model_config.hidden_sizes=[64, 512]").num_threads is None
+    assert build("model_config.lstm_size=512").num_threads is None
+    assert build("num_threads=3").num_threads == 3
+    assert build("framework.num_threads=none").num_threads is None
+    data = build().copy().environment(Camera)
+    assert not has_small_networks(data)
 
 
 def test_every_file_of_tuned_settings_is_sound() -> None:
