@@ -1,6 +1,5 @@
 """Reading a checkpoint: every byte is verified before anything is made of it."""
 
-import io
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -11,17 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from unison.checkpoint.blocks import transfer_blocks, transfer_pool
 from unison.checkpoint.diagnosis import why_damaged
-from unison.checkpoint.digest import BlockDigests, hashing_pool
 from unison.checkpoint.directory import CheckpointDirectory
-from unison.checkpoint.manifest import Manifest
+from unison.checkpoint.manifest import FileEntry, Manifest
 from unison.checkpoint.tensorfile import MAX_HEADER_BYTES, from_bytes, parse_header
 from unison.checkpoint.trees import Array, decode_tree
 from unison.checkpoint.writer import TREE
 from unison.errors import CheckpointError
 from unison.types import Tree
 
-_CHUNK_BYTES = 1 << 20
 _MAX_REPLACEMENTS = 100
 
 
@@ -104,51 +102,44 @@ def _read(directory: CheckpointDirectory, wanted: Sequence[str] | None, *, tenso
     unknown = sorted(set(wanted) - set(files))
     if unknown:
         raise CheckpointError(f"{directory.where}: it has no part {unknown}. It has: {sorted(files)}.")
-    with hashing_pool() as hasher:
-        parts = {part: _read_part(directory, manifest, files[part], hasher, tensors=tensors) for part in wanted}
+    with transfer_pool() as pool:
+        parts = {part: _read_part(directory, manifest, files[part], pool, tensors=tensors) for part in wanted}
     return Checkpoint(manifest.metadata, parts, manifest)
 
 
 def _read_part(
-    directory: CheckpointDirectory, manifest: Manifest, name: str, hasher: ThreadPoolExecutor, *, tensors: bool
+    directory: CheckpointDirectory, manifest: Manifest, name: str, pool: ThreadPoolExecutor, *, tensors: bool
 ) -> Tree:
     stream, size = directory.open(name)
     with stream:
         entry = manifest.files[name]
-        digests = BlockDigests(hasher, entry.block_size)
         try:
             if size != entry.size:
                 raise ValueError("its size differs")
-            tree, arrays = _read_arrays(stream, size, digests)
-            if digests.hexdigests() != entry.sha256:
-                raise ValueError("its digest differs")
+            tree, arrays = _read_arrays(stream.fileno(), entry, pool)
             return decode_tree(json.loads(tree), arrays, tensors=tensors)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, EOFError) as error:
             reason = why_damaged(name, stream, size, manifest.files) or f"is of no use: {error}"
             raise directory.damaged(name, reason) from error
 
 
-def _read_arrays(stream: io.FileIO, size: int, digests: BlockDigests) -> tuple[str, dict[str, Array]]:
-    length_bytes = _read_exactly(stream, 8, digests)
-    length = int.from_bytes(length_bytes.tobytes(), "little")
-    if length > min(size - 8, MAX_HEADER_BYTES):
+def _read_arrays(descriptor: int, entry: FileEntry, pool: ThreadPoolExecutor) -> tuple[str, dict[str, Array]]:
+    """The tree and the arrays of a part; raises unless every block has its digest."""
+    length = int.from_bytes(os.pread(descriptor, 8, 0), "little")
+    if length > min(entry.size - 8, MAX_HEADER_BYTES):
         raise ValueError(f"a header of {length} bytes")
-    header = _read_exactly(stream, length, digests).tobytes()
-    slots, metadata = parse_header(header, size - 8 - length)
-    arrays = {slot.name: from_bytes(_read_exactly(stream, slot.nbytes, digests), slot) for slot in slots}
+    header = os.pread(descriptor, 8 + length, 0)
+    slots, metadata = parse_header(header[8:], entry.size - 8 - length)
+    # The header is read again with the rest, for its digest.
+    data = [_memory(len(header)), *(_memory(slot.nbytes) for slot in slots)]
+    digests = transfer_blocks(os.preadv, descriptor, (array.data for array in data), entry.block_size, pool)
+    if digests != entry.sha256 or data[0].tobytes() != header:
+        raise ValueError("its digest differs")
     if TREE not in metadata:
         raise ValueError("its header holds no tree")
-    return metadata[TREE], arrays
+    return metadata[TREE], {slot.name: from_bytes(array, slot) for slot, array in zip(slots, data[1:], strict=True)}
 
 
-def _read_exactly(stream: io.FileIO, nbytes: int, digests: BlockDigests) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+def _memory(nbytes: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
     # Torch's allocator: numpy asks for huge pages, and waits for the kernel to assemble them.
-    data = torch.empty(nbytes, dtype=torch.uint8).numpy()
-    view, filled = data.data, 0
-    while filled < nbytes:
-        count = stream.readinto(view[filled : filled + _CHUNK_BYTES])
-        if not count:
-            raise ValueError(f"it ended {nbytes - filled} bytes too early")
-        digests.update(view[filled : filled + count])
-        filled += count
-    return data
+    return torch.empty(nbytes, dtype=torch.uint8).numpy()

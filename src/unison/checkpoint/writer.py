@@ -7,13 +7,14 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
 from pydantic import JsonValue
 
 from unison.checkpoint.atomic import Staging, sweep, sync_directory
-from unison.checkpoint.digest import BlockDigests, block_size, hashing_pool
+from unison.checkpoint.blocks import block_size, transfer_blocks, transfer_pool
 from unison.checkpoint.manifest import FileEntry, make_manifest, manifest_to_bytes
 from unison.checkpoint.names import MANIFEST, file_names
 from unison.checkpoint.tensorfile import MAX_HEADER_BYTES, build_header, host_bytes
@@ -23,7 +24,6 @@ from unison.types import Tree
 
 TREE = "tree"
 """The metadata key of a part's file under which its tree stands, as JSON."""
-_CHUNK_BYTES = 4 << 20
 _SYNC_THREADS = 4  # file systems commit several waiting fsyncs in one go
 
 
@@ -114,18 +114,19 @@ def _fill(directory: Path, contents: Contents, *, fsync: bool) -> None:
         os.mkdir(folder)
     files: dict[str, FileEntry] = {}
     syncs: list[Future[None]] = []
-    with hashing_pool() as hasher, ThreadPoolExecutor(_SYNC_THREADS) as syncer:
+    with transfer_pool() as pool, ThreadPoolExecutor(_SYNC_THREADS) as syncer:
         for part, (tree, arrays) in contents.parts.items():
             name = names[part]
             descriptor = _create(directory / name)
             try:
-                files[name] = _write_part(descriptor, part, tree, arrays, hasher)
+                files[name] = _write_part(descriptor, part, tree, arrays, pool)
             finally:
                 syncs += _close(descriptor, syncer if fsync else None)
         manifest = make_manifest(files, cast("JsonValue", contents.metadata))
         descriptor = _create(directory / MANIFEST)
         try:
-            _write(descriptor, memoryview(manifest_to_bytes(manifest)))
+            text = manifest_to_bytes(manifest)
+            transfer_blocks(os.pwritev, descriptor, [memoryview(text)], len(text), pool)
         finally:
             syncs += _close(descriptor, syncer if fsync else None)
         if fsync:
@@ -135,7 +136,7 @@ def _fill(directory: Path, contents: Contents, *, fsync: bool) -> None:
 
 
 def _write_part(
-    descriptor: int, part: str, tree: JSON, arrays: Mapping[str, Array], hasher: ThreadPoolExecutor
+    descriptor: int, part: str, tree: JSON, arrays: Mapping[str, Array], pool: ThreadPoolExecutor
 ) -> FileEntry:
     header, order = build_header(arrays, {TREE: json.dumps(tree, allow_nan=False, separators=(",", ":"))})
     if len(header) > MAX_HEADER_BYTES:
@@ -144,23 +145,14 @@ def _write_part(
             f"{MAX_HEADER_BYTES} can be saved. Turn long lists of numbers into arrays."
         )
     size = len(header) + sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays.values())
-    digests = BlockDigests(hasher, block_size(size))
-    _write(descriptor, memoryview(header), digests)
-    for name in order:
-        _write(descriptor, host_bytes(arrays[name]), digests)
-    return FileEntry(part=part, size=size, block_size=block_size(size), sha256=digests.hexdigests())
+    block = block_size(size)
+    buffers = chain([memoryview(header)], (host_bytes(arrays[name]) for name in order))
+    digests = transfer_blocks(os.pwritev, descriptor, buffers, block, pool)
+    return FileEntry(part=part, size=size, block_size=block, sha256=digests)
 
 
 def _create(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-
-
-def _write(descriptor: int, data: memoryview, digests: BlockDigests | None = None) -> None:
-    while len(data):
-        chunk = data[: os.write(descriptor, data[:_CHUNK_BYTES])]
-        if digests is not None:
-            digests.update(chunk)
-        data = data[len(chunk) :]
 
 
 def _close(descriptor: int, syncer: ThreadPoolExecutor | None) -> list[Future[None]]:

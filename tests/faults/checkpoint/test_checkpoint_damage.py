@@ -190,5 +190,5 @@ def test_a_file_that_cannot_be_read_is_named(path: Path, monkeypatch: pytest.Mon
     def fail(*_: object) -> int:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("unison.checkpoint.reader._read_exactly", fail)
+    monkeypatch.setattr("unison.checkpoint.reader.transfer_blocks", fail)
     assert "Input/output error" in refusal(path, "modules/a.safetensors", parts=["modules/a"])

@@ -23,7 +23,7 @@ import torch
 
 from unison.checkpoint import CheckpointKeeper, atomic, read_checkpoint, write_checkpoint
 
-STEPS = ("open", "write", "fsync", "close", "mkdir", "rename", "unlink", "rmdir", "scandir")
+STEPS = ("open", "pwritev", "fsync", "close", "mkdir", "rename", "unlink", "rmdir", "scandir")
 
 
 def contents(generation: int, floats: int = 3000) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class Killer:
 
     def install(self) -> None:
         for name in STEPS:
-            setattr(os, name, self._wrapped(getattr(os, name), is_write=name == "write"))
+            setattr(os, name, self._wrapped(getattr(os, name), is_write=name == "pwritev"))
         atomic._exchange = self._wrapped(atomic._exchange) if atomic._exchange else None
         atomic.fcntl.flock = self._wrapped(atomic.fcntl.flock)
 
@@ -70,7 +70,8 @@ class Killer:
                 self.steps += is_write or not self._torn
                 if self.steps == self._kill_at and (is_write or not self._torn):
                     if self._torn:
-                        call(args[0], args[1][: len(args[1]) // 2])
+                        (data,) = args[1]
+                        call(args[0], [data[: len(data) // 2]], args[2])
                     os.kill(os.getpid(), signal.SIGKILL)
             return call(*args, **kwargs)
 

@@ -20,7 +20,7 @@ from unison.checkpoint import (
     read_manifest,
     write_checkpoint,
 )
-from unison.checkpoint.digest import block_size
+from unison.checkpoint.blocks import block_size
 from unison.errors import CheckpointError
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden_v1"
