@@ -61,7 +61,7 @@ def texts() -> dict[str, str]:
 
 def _is_ours(path: Path) -> bool:
     hidden = [part for part in path.parts if part.startswith(".") and part not in (".ci", path.name)]
-    return not hidden and not SKIPPED & set(path.parts) and path.name != "LICENSE"
+    return not hidden and not SKIPPED & set(path.parts) and path.name not in ("LICENSE", ".git")
 
 
 def _read(path: Path) -> Source:

@@ -1,115 +1,88 @@
-"""The driver's side of the nursery: starts it, asks it for workers, hears of their ends."""
+"""The workers of one transport, as children of a nursery that it may share with others."""
 
-import contextlib
 import os
-import select
 import signal
-import subprocess
-import sys
-import time
 import weakref
 from collections.abc import Sequence
 
 from unison.errors import LearnerGroupError
-from unison.learner_group.processes.nursery import boot_code
-from unison.learner_group.processes.wire import Channel, Header, Kind, PeerGone
+from unison.learner_group.processes.house import House
+from unison.learner_group.processes.wire import Channel, Kind
 
 _END_S = 10.0
+_GRACE_S = 0.5  # for idle workers to end by themselves when their channels are closed
 
 
 class Family:
-    """A nursery process and, through it, the workers that it forks."""
+    """Has workers made, killed and buried."""
 
     def __init__(self, preload: Sequence[str], timeout_s: float) -> None:
-        self._timeout_s = timeout_s
-        self._exits: dict[int, int] = {}
-        self._channel, theirs = Channel.pair()
-        code = boot_code("unison.learner_group.processes.nursery", theirs.fileno(), os.getpid(), tuple(preload))
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", code],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        self._channels = [self._channel]
-        self._finalizer = weakref.finalize(self, _end, self._channels, self._process, os.getpid())
+        self._timeout_s, self._owner = timeout_s, os.getpid()
+        self._house = House.enter(preload)
+        self._members: dict[int, Channel] = {}
+        self._finalizer = weakref.finalize(self, _end, self._house, self._members, os.getpid())
 
     @property
     def is_alive(self) -> bool:
         """Whether it can make workers."""
-        return self._finalizer.alive and self._process.poll() is None
+        return self._finalizer.alive and self._house.is_alive
 
     def spawn(self) -> tuple[int, Channel]:
         """A new worker: its process id and our end of its channel. Raises LearnerGroupError."""
         ours, theirs = Channel.pair()
         with theirs:
-            try:
-                self._channel.send(Header(Kind.SPAWN), descriptors=[theirs.fileno()])
-                pid = self._hear(self._timeout_s, of=None)
-            except PeerGone:
-                pid = None
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(_END_S)
+            pid = self._house.spawn(theirs.fileno(), self._timeout_s)
         if pid is None:
             ours.close()
             raise LearnerGroupError(
                 "No worker process could be made: the process that makes them "
                 + (f"did not answer for {self._timeout_s} s." if self.is_alive else "ended; see what it wrote above.")
             )
-        self._channels.append(ours)
+        self._members[pid] = ours
         return pid, ours
 
     def kill(self, pid: int) -> None:
         """Kill a worker and all that it has started."""
-        with contextlib.suppress(PeerGone):
-            self._channel.send(Header(Kind.KILL, number=pid))
+        self._house.tell(Kind.KILL, pid)
 
     def dump(self, pid: int) -> None:
         """Have a worker write its stacks to its last words."""
-        with contextlib.suppress(PeerGone):
-            self._channel.send(Header(Kind.DUMP, number=pid))
+        self._house.tell(Kind.DUMP, pid)
 
     def exit_of(self, pid: int, timeout: float = _END_S) -> str:
         """How a worker ended, in words; waits for its end."""
-        with contextlib.suppress(PeerGone):
-            while pid not in self._exits and self._hear(timeout, of=pid) is not None:
-                pass
-        if pid not in self._exits:
+        status = self._house.exit_of(pid, timeout)
+        if status is None:
             return "it lives but no longer listens" if self.is_alive else "the process that made it ended, and it too"
-        return _in_words(self._exits.pop(pid))
+        self._members.pop(pid, None)
+        return _in_words(status)
+
+    def clear(self) -> None:
+        """End all workers; idle ones end by themselves, busy ones are killed."""
+        if os.getpid() == self._owner:
+            _clear(self._house, self._members)
 
     def close(self) -> None:
-        """End all workers, and the nursery; idle workers end by themselves, busy ones are killed."""
+        """End all workers, and let go of the nursery."""
         self._finalizer()
 
-    def _hear(self, timeout: float, of: int | None) -> int | None:
-        """Listen until a worker is made (its pid) or the worker `of` has ended; None after `timeout` seconds."""
-        deadline = time.monotonic() + timeout
-        poll = select.poll()
-        poll.register(self._channel, select.POLLIN)
-        while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            packet = self._channel.receive()
-            assert packet is not None
-            number = packet.header.number
-            if packet.header.kind == Kind.SPAWN:
-                return number
-            self._exits[number] = packet.header.value
-            if number == of:
-                return number
-        return None
+
+def _end(house: House, members: dict[int, Channel], owner: int) -> None:
+    if os.getpid() == owner:  # a fork of the driver has no say in this
+        _clear(house, members)
+        house.leave()
 
 
-def _end(channels: list[Channel], process: "subprocess.Popen[bytes]", owner: int) -> None:
-    if os.getpid() != owner:  # a fork of the driver has no say in this
-        return
-    for channel in reversed(channels):
+def _clear(house: House, members: dict[int, Channel]) -> None:
+    for channel in members.values():
         channel.close()
-    try:
-        process.wait(_END_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    grace = _GRACE_S
+    for pid in members:
+        if house.exit_of(pid, grace) is None:
+            grace = 0.0
+            house.tell(Kind.KILL, pid)
+            house.exit_of(pid, _END_S)
+    members.clear()
 
 
 def _in_words(status: int) -> str:

@@ -107,12 +107,15 @@ class ProcessTransport(Transport):
 
     def _living_family(self) -> Family:
         if not self._family or not self._family.is_alive:
+            if self._family:
+                self._family.close()
             self._family = Family(self._preload, self._deadlines.start)
         return self._family
 
     def _dismiss(self) -> None:
         if self._crew:
             self._crew.dismiss()
+            self._crew.family.clear()
             self._crew = None
 
     def _running(self) -> Crew:
