@@ -49,11 +49,7 @@ def train(algorithm: Algorithm, iterations: int) -> list[dict[str, Any]]:
 
 def untimed(results: dict[str, Any]) -> dict[str, Any]:
     """Results without seconds and speeds."""
-    return {
-        name: value
-        for name, value in tree_items(results)
-        if not any(word in name for word in ("second", "time", "ticket"))
-    }
+    return {name: value for name, value in tree_items(results) if not any(word in name for word in ("second", "time"))}
 
 
 def state_of(algorithm: Algorithm) -> dict[str, Any]:

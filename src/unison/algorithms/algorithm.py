@@ -2,17 +2,19 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from unison.algorithms.acting import Actor
-from unison.algorithms.checkpoints import read_config, read_state, write_state
-from unison.checkpoint import restore_rng
+from unison.algorithms.checkpoints import describe, read_config, read_whole
+from unison.checkpoint import BackgroundWriter, check_like, check_rng, restore_rng
 from unison.config import AlgorithmConfig
 from unison.errors import NotBuiltError
-from unison.learner.learner import SettingsSource
+from unison.learner.learner_state import SettingsSource
+from unison.learner.loading import LoadOptions, take_over
 from unison.learner_group import LearnerGroup
+from unison.modules import RLModule
 from unison.sampling import EnvRunner, Runner, make_runner
 from unison.types import ModuleID, Tree
 
@@ -38,6 +40,7 @@ class Algorithm(ABC):
         self.learner_group: LearnerGroup = self.config.build_learner_group()
         self.env_runner: Runner = make_runner(self.config)
         self._evaluator: EnvRunner | None = None
+        self._writer = BackgroundWriter()
         self._stopped = False
         self.sync_weights()
 
@@ -95,7 +98,14 @@ class Algorithm(ABC):
         """
         return Actor(self._get_evaluator()).act(observations, state, explore=explore)
 
-    def save_state(self, path: str | Path, *, results: Mapping[str, Any] | None = None) -> None:
+    def save_state(
+        self,
+        path: str | Path,
+        *,
+        results: Mapping[str, Any] | None = None,
+        background: bool = False,
+        then: Callable[[], object] | None = None,
+    ) -> None:
         """Write everything that training goes on from to a checkpoint directory.
 
         Environments can't be saved: running episodes are abandoned, here as after loading, so that the run
@@ -104,23 +114,56 @@ class Algorithm(ABC):
         Args:
             path: the directory; a checkpoint that is there already is replaced.
             results: plain results that stand in the manifest; a `CheckpointKeeper` finds the best by them.
+            background: return as soon as everything is copied to host memory; a thread writes it while training
+                goes on. The next save, `wait_for_saves`, `load_state` and `stop` wait for it, and raise what befell it.
+            then: called once the checkpoint is whole, in the background on the writing thread.
+
+        Raises:
+            CheckpointError: this save, or the one before it in the background, failed; what was there before is
+                untouched.
         """
         self._check_is_running()
+        self._writer.wait()
         self.env_runner.reset_environments()
-        write_state(self, path, results)
+        parts, metadata = describe(self, results or {})
+        self._writer.write(path, parts, metadata, copy=False, then=then)
+        if not background:
+            self._writer.wait()
 
-    def load_state(self, path: str | Path, *, settings: SettingsSource = "checkpoint") -> dict[str, tuple[Any, Any]]:
-        """Go on from a checkpoint that `save_state` wrote; see Learner.load_state for `settings` and what returns."""
+    def wait_for_saves(self) -> None:
+        """Wait until what is saved in the background is on the disk.
+
+        Raises:
+            CheckpointError: it could not be written.
+        """
+        self._writer.wait()
+
+    def load_state(
+        self,
+        path: str | Path,
+        *,
+        settings: SettingsSource = "checkpoint",
+        module_classes: Mapping[ModuleID, type[RLModule]] | None = None,
+    ) -> dict[str, tuple[Any, Any]]:
+        """Go on from a checkpoint that `save_state` wrote, wholly or (on an error) not at all.
+
+        See Learner.load_state for `settings`, `module_classes` and what returns.
+        """
         self._check_is_running()
-        state = read_state(path)
-        differences = self.learner_group.load_state(path, settings=settings)
-        self.env_runner.set_state(state["env_runner"])
-        if state["evaluator"] is not None:
-            self._evaluator = self._evaluator or EnvRunner(self.config, evaluation=True)
-            self._evaluator.set_state(state["evaluator"])
-        self.set_progress(state["algorithm"])
+        self._writer.wait()
+        checkpoint = read_whole(path)
+        parts = checkpoint.parts
+        self.env_runner.check_state(parts["env_runner"])
+        check_like(parts["algorithm"], self.get_progress(), "The state of the Algorithm")
+        check_rng(parts["rng"])
+        evaluator = self._evaluator_like(parts["evaluator"])
+        options = LoadOptions(settings, module_classes=module_classes)
+        differences = take_over(self.learner_group, path, checkpoint, options)
+        self._replace_evaluator(evaluator, parts["evaluator"])
+        self.env_runner.set_state(parts["env_runner"])
+        self.set_progress(parts["algorithm"])
         self.sync_weights()
-        restore_rng(state["rng"])
+        restore_rng(parts["rng"])
         return differences
 
     @classmethod
@@ -137,7 +180,11 @@ class Algorithm(ABC):
         return algorithm
 
     def stop(self) -> None:
-        """Stop Learners and environments; a second call does nothing."""
+        """Stop Learners and environments, and wait for saves; a second call does nothing.
+
+        Raises:
+            CheckpointError: a save in the background failed.
+        """
         if self._stopped:
             return
         self._stopped = True
@@ -145,6 +192,7 @@ class Algorithm(ABC):
         if self._evaluator is not None:
             self._evaluator.stop()
         self.learner_group.shutdown()
+        self._writer.wait()
 
     # --- for subclasses ---
 
@@ -175,6 +223,27 @@ class Algorithm(ABC):
         """The states of the env runner and the evaluator."""
         evaluator = None if self._evaluator is None else self._evaluator.get_state()
         return {"env_runner": self.env_runner.get_state(), "evaluator": evaluator}
+
+    def _evaluator_like(self, state: Mapping[str, Any] | None) -> EnvRunner | None:
+        """The evaluator that a saved state fits; one is made if there is none yet."""
+        if state is None:
+            return None
+        evaluator = self._evaluator or EnvRunner(self.config, evaluation=True)
+        try:
+            evaluator.check_state(state)
+        except BaseException:
+            if evaluator is not self._evaluator:
+                evaluator.stop()
+            raise
+        return evaluator
+
+    def _replace_evaluator(self, evaluator: EnvRunner | None, state: Mapping[str, Any] | None) -> None:
+        """Put an evaluator in the place of the present one, in this state; None: nothing was evaluated yet."""
+        if self._evaluator is not None and evaluator is not self._evaluator:
+            self._evaluator.stop()
+        self._evaluator = evaluator
+        if evaluator is not None and state is not None:
+            evaluator.set_state(state)
 
     def _get_evaluator(self) -> EnvRunner:
         """The runner for evaluation, in this process, with the Learners' weights."""

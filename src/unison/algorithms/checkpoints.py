@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unison.checkpoint import capture_rng, read_checkpoint, read_manifest, write_checkpoint
+from unison.checkpoint import Checkpoint, capture_rng, read_checkpoint, read_manifest
 from unison.checkpoint.keeper import RESULTS
 from unison.config import AlgorithmConfig
 from unison.errors import CheckpointError
-from unison.learner.state import to_parts
+from unison.learner.saving import to_parts
 
 if TYPE_CHECKING:
     from unison.algorithms.algorithm import Algorithm
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 _OWN_PARTS = ("algorithm", "env_runner", "evaluator", "rng")
 
 
-def write_state(algorithm: "Algorithm", path: str | Path, results: Mapping[str, Any] | None = None) -> None:
-    """Write everything that training goes on from, and the results that it is judged by."""
+def describe(algorithm: "Algorithm", results: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The parts and the metadata of a checkpoint: all that training goes on from, and the results it is judged by.
+
+    Nothing in it changes when the algorithm trains on.
+    """
     parts = to_parts(algorithm.learner_group.get_state())
     parts |= {"algorithm": algorithm.get_progress(), "rng": capture_rng(), **algorithm.get_sampling_state()}
     metadata = algorithm.learner_group.get_metadata()
@@ -25,23 +28,22 @@ def write_state(algorithm: "Algorithm", path: str | Path, results: Mapping[str, 
         "kind": "algorithm",
         "algorithm_class": f"{type(algorithm).__module__}:{type(algorithm).__qualname__}",
         "counters": metadata["counters"] | {"training_iteration": algorithm.iteration},
-        RESULTS: dict(results or {}),
+        RESULTS: dict(results),
     }
-    write_checkpoint(path, parts, metadata)
+    return parts, metadata
 
 
-def read_state(path: str | Path) -> dict[str, Any]:
-    """Read what is not the Learners'.
+def read_whole(path: str | Path) -> Checkpoint:
+    """Read and verify an Algorithm's checkpoint.
 
     Raises:
         CheckpointError: it is damaged, or not an Algorithm's.
     """
-    held = read_manifest(path).parts
-    missing = [name for name in _OWN_PARTS if name not in held]
+    checkpoint = read_checkpoint(path)
+    missing = [name for name in _OWN_PARTS if name not in checkpoint.parts]
     if missing:
         raise CheckpointError(f"{path} is no checkpoint of an Algorithm: it lacks the parts {missing}.")
-    parts = read_checkpoint(path, _OWN_PARTS).parts
-    return {name: parts[name] for name in _OWN_PARTS}
+    return checkpoint
 
 
 def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> AlgorithmConfig:

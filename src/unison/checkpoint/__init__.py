@@ -21,9 +21,10 @@ The tensors of a module are named like its parameters, so that the weights load 
 
 from unison.checkpoint.background import BackgroundWriter
 from unison.checkpoint.keeper import RESULTS, CheckpointKeeper
+from unison.checkpoint.likeness import check_like
 from unison.checkpoint.manifest import FORMAT_VERSION, FileEntry, Manifest
 from unison.checkpoint.reader import Checkpoint, checkpoint_size, is_whole, read_checkpoint, read_manifest
-from unison.checkpoint.rng import capture_rng, restore_rng
+from unison.checkpoint.rng import capture_rng, check_rng, restore_rng
 from unison.checkpoint.writer import write_checkpoint
 
 __all__ = [
@@ -35,6 +36,8 @@ __all__ = [
     "FileEntry",
     "Manifest",
     "capture_rng",
+    "check_like",
+    "check_rng",
     "checkpoint_size",
     "is_whole",
     "read_checkpoint",

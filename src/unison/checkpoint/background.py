@@ -1,8 +1,9 @@
 """Saving while training goes on: the caller waits for a copy to host memory, a thread does the rest."""
 
+import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 import torch
@@ -11,11 +12,14 @@ from unison.checkpoint.trees import Array
 from unison.checkpoint.writer import Contents, take_apart, write_contents
 from unison.types import Tree
 
+logger = logging.getLogger("unison")
+
 
 class BackgroundWriter:
     """Writes checkpoints one after another on a thread; use it as a context manager.
 
-    An error of a save is raised by the next `write`, by `wait`, or at the end of the `with` block.
+    An error of a save is logged at once, and raised by the next `write`, by `wait`, or at the end of the `with` block. A
+    process that ends waits for the thread; one that is killed leaves the last whole checkpoint.
     """
 
     def __init__(self, *, fsync: bool = True) -> None:
@@ -23,21 +27,34 @@ class BackgroundWriter:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    def write(self, path: str | os.PathLike[str], parts: Mapping[str, Tree], metadata: Mapping[str, object]) -> None:
+    def write(
+        self,
+        path: str | os.PathLike[str],
+        parts: Mapping[str, Tree],
+        metadata: Mapping[str, object],
+        *,
+        copy: bool = True,
+        then: Callable[[], object] | None = None,
+    ) -> None:
         """Copy everything to host memory, then write it as `write_checkpoint` does, in the background.
 
         Waits for the save before this one, so that at most one copy is held.
+
+        Args:
+            path: as `write_checkpoint`.
+            parts: as `write_checkpoint`.
+            metadata: as `write_checkpoint`.
+            copy: False if the arrays are in host memory already and nobody will change them.
+            then: called on the writing thread once the checkpoint is whole.
 
         Raises:
             CheckpointError: a leaf cannot be saved, or the save before this one failed.
         """
         self.wait()
         contents = take_apart(parts, metadata)
-        copies = {
-            part: (tree, {name: _host_copy(array) for name, array in arrays.items()})
-            for part, (tree, arrays) in contents.parts.items()
-        }
-        arguments = (os.fspath(path), Contents(copies, contents.metadata))
+        if copy:
+            contents = _copied(contents)
+        arguments = (os.fspath(path), contents, then)
         self._thread = threading.Thread(target=self._write, args=arguments, name="unison-checkpoint")
         self._thread.start()
 
@@ -62,11 +79,22 @@ class BackgroundWriter:
     ) -> None:
         self.wait()
 
-    def _write(self, path: str, contents: Contents) -> None:
+    def _write(self, path: str, contents: Contents, then: Callable[[], object] | None) -> None:
         try:
             write_contents(path, contents, fsync=self._fsync)
-        except BaseException as error:  # handed to the caller's thread by `wait`
+            if then is not None:
+                then()
+        except BaseException as error:  # Said now, as nobody may ask for a while; and `wait` raises it.
+            logger.error("%s", error)
             self._error = error
+
+
+def _copied(contents: Contents) -> Contents:
+    copies = {
+        part: (tree, {name: _host_copy(array) for name, array in arrays.items()})
+        for part, (tree, arrays) in contents.parts.items()
+    }
+    return Contents(copies, contents.metadata)
 
 
 def _host_copy(array: Array) -> Array:

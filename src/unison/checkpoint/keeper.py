@@ -94,6 +94,23 @@ class CheckpointKeeper:
         """The whole checkpoint with the best result, the newest of equals; None if none has that result."""
         return self._best(self.checkpoints())
 
+    def score(self, results: Mapping[str, object]) -> float | None:
+        """How good a checkpoint with these results is, larger is better; None if nothing says so."""
+        if self._keep_best_by is None:
+            return None
+        value: object = results
+        for key in self._keep_best_by.split("/"):
+            if not isinstance(value, Mapping):
+                return None
+            value = cast("Mapping[str, object]", value).get(key)
+        if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
+            return None
+        return self._sign * value
+
+    def best_score(self) -> float | None:
+        """The score of the best whole checkpoint; None if none has one."""
+        return max((s for path in self.checkpoints() if (s := self._score(path)) is not None), default=None)
+
     def prune(self) -> list[Path]:
         """Delete all but the last ones and the best one; return what was deleted.
 
@@ -112,17 +129,11 @@ class CheckpointKeeper:
         return max(scored)[2] if scored else None
 
     def _score(self, path: Path) -> float | None:
-        """The result of a checkpoint, larger is better; None where it has none or it is no number."""
+        """The score of a checkpoint; None where it has none."""
         if self._keep_best_by is None:
             return None
         try:
-            value: object = read_manifest(path).metadata.get(RESULTS)
+            results: object = read_manifest(path).metadata.get(RESULTS)
         except CheckpointError:
             return None
-        for key in self._keep_best_by.split("/"):
-            if not isinstance(value, Mapping):
-                return None
-            value = cast("Mapping[str, object]", value).get(key)
-        if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
-            return None
-        return self._sign * value
+        return self.score(cast("Mapping[str, object]", results)) if isinstance(results, Mapping) else None

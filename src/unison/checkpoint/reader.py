@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -32,9 +32,11 @@ class Checkpoint:
     manifest: Manifest
 
 
-def read_checkpoint(
-    path: str | os.PathLike[str], parts: Iterable[str] | None = None, *, tensors: bool = False
-) -> Checkpoint:
+Choice = Iterable[str] | Callable[[Manifest], Iterable[str]] | None
+"""The parts to read: their names, or what says them once the manifest is known, or all."""
+
+
+def read_checkpoint(path: str | os.PathLike[str], parts: Choice = None, *, tensors: bool = False) -> Checkpoint:
     """Read a checkpoint, whole or only some of its parts, and verify every file that is read.
 
     No code in a checkpoint is ever run. Arrays come back as writable numpy arrays in memory of their
@@ -42,14 +44,15 @@ def read_checkpoint(
 
     Args:
         path: The directory.
-        parts: Names of the parts to read, or None for all; then unknown files are an error too.
+        parts: Names of the parts to read, or a function of the manifest that returns them; None for all, and then
+            unknown files are an error too.
         tensors: Whether leaves that were torch tensors come back as such (on the CPU).
 
     Raises:
         CheckpointError: there is no checkpoint, it lacks a part, is of a newer format, or a file is
             missing, truncated, damaged, swapped or foreign; names the file and the reason.
     """
-    wanted = None if parts is None else [parts] if isinstance(parts, str) else list(parts)
+    wanted = parts if parts is None or callable(parts) else [parts] if isinstance(parts, str) else list(parts)
     for _ in range(_MAX_REPLACEMENTS):
         with CheckpointDirectory(path) as directory:
             try:
@@ -93,12 +96,17 @@ def is_whole(path: str | os.PathLike[str]) -> bool:
     return True
 
 
-def _read(directory: CheckpointDirectory, wanted: Sequence[str] | None, *, tensors: bool) -> Checkpoint:
+def _read(
+    directory: CheckpointDirectory,
+    choice: Sequence[str] | Callable[[Manifest], Iterable[str]] | None,
+    *,
+    tensors: bool,
+) -> Checkpoint:
     manifest = directory.manifest()
     files = manifest.parts
-    if wanted is None:
+    if choice is None:
         directory.refuse_unlisted(manifest.files)
-        wanted = list(files)
+    wanted = list(files) if choice is None else list(choice(manifest)) if callable(choice) else choice
     unknown = sorted(set(wanted) - set(files))
     if unknown:
         raise CheckpointError(f"{directory.where}: it has no part {unknown}. It has: {sorted(files)}.")

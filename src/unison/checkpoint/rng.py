@@ -45,6 +45,13 @@ def restore_rng(state: Mapping[str, Tree]) -> None:
         ) from error
 
 
+def check_rng(state: Mapping[str, Tree]) -> None:
+    """Raise what `restore_rng` would; the generators stay where they are."""
+    before = capture_rng()
+    restore_rng(state)
+    _restore(before)
+
+
 def _restore(state: Mapping[str, Tree]) -> None:
     python = state["python"]
     words = tuple(int(word) for word in python["words"])

@@ -9,7 +9,7 @@ from unison.algorithms.run_folder import RunFolder, find_checkpoint
 from unison.checkpoint import CheckpointKeeper, read_checkpoint, read_manifest
 from unison.config import AlgorithmConfig, make_module_spec
 from unison.errors import CheckpointError
-from unison.learner.state import from_parts
+from unison.learner.saving import from_parts
 from unison.modules import MultiAgentRLModule
 
 

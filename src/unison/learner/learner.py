@@ -1,14 +1,14 @@
 """The Learner: modules, losses and optimizers, turned into updates by a chain of hooks."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from unison.config import AlgorithmConfig
 from unison.data import Columns
 from unison.errors import ModuleError, NotBuiltError
 from unison.learner.collective import Alone, Collective
+from unison.learner.learner_state import LearnerState
 from unison.learner.metrics import Metrics, StepMetrics
 from unison.learner.step import StepContext
 from unison.modules import MultiAgentRLModule, MultiAgentRLModuleSpec, RLModule, SingleAgentRLModuleSpec
@@ -17,10 +17,9 @@ from unison.types import ALL_MODULES, DEFAULT_MODULE_ID, ModuleID, ParamRef
 ModuleSpec = SingleAgentRLModuleSpec | MultiAgentRLModuleSpec
 ShouldUpdate = Callable[[ModuleID, Any], bool] | Collection[ModuleID] | None
 Results = dict[ModuleID, dict[str, Any]]
-SettingsSource = Literal["checkpoint", "config"]
 
 
-class Learner(ABC):
+class Learner(LearnerState):
     """Owns modules and optimizers and turns batches or episodes into updates.
 
     An update is a chain of hooks, each of which may be overridden alone:
@@ -65,8 +64,11 @@ class Learner(ABC):
         self._given_module = module
         self._module_spec = module_spec
         self._module: MultiAgentRLModule | None = None
+        self.config_overrides: dict[ModuleID, dict[str, Any]] = {}
+        """Of modules that were added: the settings in which they differ."""
         self._module_configs: dict[ModuleID, AlgorithmConfig] = {}
-        self._should_update: ShouldUpdate = self.config.policies_to_train
+        self.should_update: ShouldUpdate = self.config.policies_to_train
+        """Which modules train: the setting `policies_to_train`, or what `replace_should_update` put in its place."""
 
     # --- building ---
 
@@ -239,7 +241,7 @@ class Learner(ABC):
     ) -> dict[ParamRef, Any]:
         """The entries that belong to the parameters of one optimizer."""
 
-    # --- modules and state ---
+    # --- modules ---
 
     @abstractmethod
     def add_module(
@@ -268,43 +270,12 @@ class Learner(ABC):
 
     def replace_should_update(self, should_update: ShouldUpdate) -> None:
         """Put a rule in place of the setting `policies_to_train`: module ids, or a function of id and batch."""
-        self._should_update = should_update
+        self.should_update = should_update
 
     def should_module_be_updated(self, module_id: ModuleID, batch: Any = None) -> bool:
         """Whether a module trains (the setting `policies_to_train`)."""
-        if self._should_update is None:
+        if self.should_update is None:
             return True
-        if callable(self._should_update):
-            return bool(self._should_update(module_id, batch))
-        return module_id in self._should_update
-
-    @abstractmethod
-    def get_state(
-        self,
-        components: str | Collection[str] | None = None,
-        *,
-        module_ids: Collection[ModuleID] | None = None,
-        inference_only: bool = False,
-    ) -> dict[str, Any]:
-        """All or parts of the state: "rl_module", "optimizer" and "learner" (the rest); numpy at the leaves."""
-
-    @abstractmethod
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Take over the parts that `state` has; a misfit raises `StateError` and changes nothing."""
-
-    @abstractmethod
-    def save_state(self, path: str | Path) -> None:
-        """Write everything to a checkpoint directory."""
-
-    @abstractmethod
-    def load_state(self, path: str | Path, *, settings: SettingsSource = "checkpoint") -> dict[str, tuple[Any, Any]]:
-        """Take over a checkpoint written by `save_state`.
-
-        Args:
-            path: the checkpoint directory.
-            settings: whose learning rates, optimizer settings and scheduled coefficients count from now on, where
-                the checkpoint's config differs from this Learner's: those of the "checkpoint", or of the "config".
-
-        Returns:
-            What differs: `{"training.lr": (own value, checkpoint's value), ...}`; it is logged as well.
-        """
+        if callable(self.should_update):
+            return bool(self.should_update(module_id, batch))
+        return module_id in self.should_update

@@ -1,7 +1,7 @@
 """The state of one optimizer as plain data, and back, checked before anything changes."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -9,6 +9,10 @@ from torch import Tensor
 
 from unison.errors import StateError
 from unison.learner.optimizer_slot import OptimizerSlot
+from unison.types import ModuleID
+
+if TYPE_CHECKING:
+    from unison.modules.multi_agent_state import SharedNames
 
 
 def get_slot_state(slot: OptimizerSlot) -> dict[str, Any]:
@@ -31,8 +35,15 @@ def get_slot_state(slot: OptimizerSlot) -> dict[str, Any]:
     return {"class": type(slot.optimizer).__name__, "settings": settings, "moments": moments}
 
 
-def check_slot_state(slot: OptimizerSlot, state: Mapping[str, Any]) -> None:
-    """Raise `StateError` if `state` doesn't fit the optimizer; names the parameter and both shapes."""
+def check_slot_state(slot: OptimizerSlot, state: Mapping[str, Any], foreign: Collection[str] = ()) -> None:
+    """Raise `StateError` if `state` doesn't fit the optimizer; names the parameter and both shapes.
+
+    Args:
+        slot: the optimizer.
+        state: what `get_slot_state` returned.
+        foreign: parameters of the module that another module's optimizer moves; what the state says of them is
+            passed over.
+    """
     where = f"Optimizer '{slot.name}' of module '{slot.module_id}'"
     missing = {"class", "settings", "moments"} - state.keys()
     if missing:
@@ -46,18 +57,37 @@ def check_slot_state(slot: OptimizerSlot, state: Mapping[str, Any]) -> None:
         )
     known = {_local(slot, ref): param for ref, param in slot.refs.items()}
     moments = state["moments"]
-    strangers = sorted(moments.keys() - known.keys())
+    strangers = sorted(moments.keys() - known.keys() - set(foreign))
     absent = sorted(known.keys() - moments.keys()) if moments else []
     if strangers or absent:
         raise StateError(f"{where}: the state has unknown parameters {strangers[:3]} and lacks {absent[:3]}.")
-    for name, values in moments.items():
-        for moment, value in values.items():
-            shape = tuple(np.shape(value))
-            if shape not in ((), (1,), tuple(known[name].shape)):
+    for name, param in known.items():
+        own = slot.optimizer.state.get(param, {})
+        for moment, value in moments.get(name, {}).items():
+            if not _fits(value, own.get(moment), param):
                 raise StateError(
-                    f"{where}: '{moment}' of parameter '{name}' has shape {shape} in the state, but the parameter has "
-                    f"{tuple(known[name].shape)}."
+                    f"{where}: '{moment}' of parameter '{name}' has shape {tuple(np.shape(value))} in the state, but "
+                    f"the parameter has {tuple(param.shape)}."
                 )
+
+
+def lend_moments(
+    state: Mapping[ModuleID, Mapping[str, Any]], shared: "SharedNames", module_ids: Collection[ModuleID]
+) -> dict[ModuleID, dict[str, Any]]:
+    """The optimizers of some modules, with the moments of what belongs to other modules and is shared.
+
+    So they can be loaded where nothing is shared. Shared parameters go by their name in the module.
+    """
+    chosen = {
+        m: {n: {**s, "moments": dict(s["moments"])} for n, s in state[m].items()} for m in module_ids if m in state
+    }
+    for module_id in module_ids:
+        for name, (owner, owner_name) in shared.get(module_id, {}).items():
+            for slot_name, saved in state.get(owner, {}).items():
+                if owner_name in saved["moments"]:
+                    slot = chosen.setdefault(module_id, {}).setdefault(slot_name, {**saved, "moments": {}})
+                    slot["moments"][name] = saved["moments"][owner_name]
+    return chosen
 
 
 def set_slot_state(slot: OptimizerSlot, state: Mapping[str, Any]) -> None:
@@ -84,6 +114,13 @@ def set_slot_state(slot: OptimizerSlot, state: Mapping[str, Any]) -> None:
     slot.sync()
     for group in slot.groups:
         group.look_at_counts()
+
+
+def _fits(value: Any, own: Any, param: Tensor) -> bool:
+    shape = tuple(np.shape(value))
+    if isinstance(own, Tensor):
+        return shape == tuple(own.shape) or np.size(value) == own.numel() == 1
+    return shape in ((), (1,), tuple(param.shape))
 
 
 def _local(slot: OptimizerSlot, ref: str) -> str:

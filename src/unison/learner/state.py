@@ -1,23 +1,19 @@
 """The state of a Learner: modules, optimizers and the rest, got and set wholly or in part."""
 
-import logging
 from collections.abc import Collection, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 
-from unison.checkpoint import read_checkpoint, write_checkpoint
-from unison.config import AlgorithmConfig, differing_settings
-from unison.errors import CheckpointError, ModuleError, StateError
-from unison.learner.optimizer_state import check_slot_state, get_slot_state, set_slot_state
+from unison.errors import ModuleError, StateError
+from unison.learner.learner_state import ModuleChoice
+from unison.learner.optimizer_state import check_slot_state, get_slot_state, lend_moments, set_slot_state
 from unison.types import ALL_MODULES, ModuleID
 
 if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
 
-logger = logging.getLogger("unison")
 COMPONENTS = ("rl_module", "optimizer", "learner")
 
 
@@ -39,9 +35,7 @@ def get_state(
         if component == "rl_module":
             state.setdefault(component, {}).update(get_module_state(learner, ids, inference_only))
         elif component == "optimizer":
-            optimizers = get_optimizer_state(learner)
-            chosen = optimizers if ids is None else {m: s for m, s in optimizers.items() if m in ids}
-            state.setdefault(component, {}).update(chosen)
+            state.setdefault(component, {}).update(get_optimizer_state(learner, ids))
         elif component == "learner":
             state[component] = _get_rest(learner, ids)
         else:
@@ -49,25 +43,62 @@ def get_state(
     return state
 
 
-def set_state(learner: "TorchLearner", state: Mapping[str, Any]) -> None:
-    """See Learner.set_state."""
+def check_state(
+    learner: "TorchLearner", state: Mapping[str, Any], *, shared: Mapping[ModuleID, Mapping[str, Any]] | None = None
+) -> None:
+    """See Learner.check_state."""
     unknown = sorted(set(state) - set(COMPONENTS))
     if unknown:
         raise StateError(f"A Learner has no components {unknown}. Known: {list(COMPONENTS)}.")
-    optimizers = state.get("optimizer", {})
-    _check_known(learner, state.get("rl_module", {}).keys())
+    weights, optimizers = state.get("rl_module", {}), state.get("optimizer", {})
+    _check_known(learner, weights.keys())
     _check_optimizers(learner, optimizers)
     rest = state.get("learner")
     if rest is not None:
         _check_rest(learner, rest)
+    if shared is not None:
+        _check_sharing(learner, weights, shared)
+        _check_is_whole(learner, weights, optimizers)
+    learner.module.check_state(weights)
+
+
+def set_state(learner: "TorchLearner", state: Mapping[str, Any]) -> None:
+    """See Learner.set_state."""
+    check_state(learner, state)
     learner.last_snapshot = None  # What a state replaces is not to be undone.
-    if "rl_module" in state:
-        learner.module.set_state(state["rl_module"])
-    for module_id, named in optimizers.items():
+    # The only thing that can still fail, in a module with a state of its own kind; it comes first.
+    learner.module.set_state(state.get("rl_module", {}))
+    for module_id, named in state.get("optimizer", {}).items():
         for name, saved in named.items():
-            set_slot_state(learner.optimizers.get(module_id, name), saved)
-    if rest is not None:
-        _set_rest(learner, rest)
+            if (module_id, name) in learner.optimizers.slots:
+                set_slot_state(learner.optimizers.get(module_id, name), saved)
+    _set_rest(learner, state.get("learner", {}))
+
+
+def chosen_part(state: Mapping[str, Any], module_ids: ModuleChoice) -> dict[str, Any]:
+    """What a state says about some modules, under the ids that they go by elsewhere.
+
+    Raises:
+        ModuleError: the state says nothing about one of them, or two are to go by one id.
+    """
+    if module_ids is None:
+        return dict(state)
+    renamed = isinstance(module_ids, Mapping)
+    names = dict(cast("Mapping[ModuleID, ModuleID]", module_ids)) if renamed else {m: m for m in module_ids}
+    if len(set(names.values())) < len(names):
+        raise ModuleError(f"module_ids={names} gives two modules one id.")
+    rest = state.get("learner", {}).get("coefficients", {})
+    parts = {"rl_module": state.get("rl_module", {}), "optimizer": state.get("optimizer", {}), "learner": rest}
+    known = set[ModuleID]().union(*parts.values())
+    missing = sorted(names.keys() - known)
+    if missing:
+        raise ModuleError(f"There are no modules {missing} in the state. It has: {sorted(known)}.")
+    part: dict[str, Any] = {
+        component: {own: parts[component][m] for m, own in names.items() if m in parts[component]}
+        for component in COMPONENTS
+        if component in state
+    }
+    return {**part, "learner": {"coefficients": part["learner"]}} if "learner" in part else part
 
 
 def get_module_state(
@@ -78,89 +109,15 @@ def get_module_state(
     return learner.module.get_state(module_ids=module_ids, inference_only=inference_only)
 
 
-def set_module_state(learner: "TorchLearner", state: Mapping[ModuleID, Any]) -> None:
-    """See TorchLearner.set_module_state."""
-    set_state(learner, {"rl_module": state})
-
-
-def get_optimizer_state(learner: "TorchLearner") -> dict[ModuleID, dict[str, Any]]:
-    """See TorchLearner.get_optimizer_state."""
+def get_optimizer_state(
+    learner: "TorchLearner", module_ids: Collection[ModuleID] | None = None
+) -> dict[ModuleID, dict[str, Any]]:
+    """The optimizers of all modules; or of some, with the moments of what they share with others."""
     learner._check_is_built()  # pyright: ignore[reportPrivateUsage]  # the API's name
     state: dict[ModuleID, dict[str, Any]] = {}
     for slot in learner.optimizers.slots.values():
         state.setdefault(slot.module_id, {})[slot.name] = get_slot_state(slot)
-    return state
-
-
-def set_optimizer_state(learner: "TorchLearner", state: Mapping[ModuleID, Mapping[str, Any]]) -> None:
-    """See TorchLearner.set_optimizer_state."""
-    set_state(learner, {"optimizer": state})
-
-
-def metadata(learner: "TorchLearner") -> dict[str, Any]:
-    """What the manifest of a Learner's checkpoint says besides its files."""
-    learner._check_is_built()  # pyright: ignore[reportPrivateUsage]  # the API's name
-    return {
-        "kind": "learner",
-        "learner_class": f"{type(learner).__module__}:{type(learner).__qualname__}",
-        "config": learner.config.to_dict(),
-        "module_ids": list(learner.module.keys()),
-        "optimizers": {m: [s.name for s in learner.optimizers.of_module(m)] for m in learner.module},
-        "counters": dict(learner.counters),
-    }
-
-
-def to_parts(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts of a checkpoint, one per module and per optimizer, that hold a Learner's state."""
-    parts = {f"modules/{module_id}": weights for module_id, weights in state.get("rl_module", {}).items()}
-    for module_id, named in state.get("optimizer", {}).items():
-        parts |= {f"optimizers/{module_id}/{name}": saved for name, saved in named.items()}
-    if "learner" in state:
-        parts["learner"] = state["learner"]
-    return parts
-
-
-def from_parts(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `to_parts`; parts of others are passed over."""
-    state: dict[str, Any] = {"rl_module": {}, "optimizer": {}}
-    for name, tree in parts.items():
-        kind, _, rest = name.partition("/")
-        if kind == "modules":
-            state["rl_module"][rest] = tree
-        elif kind == "optimizers":
-            module_id, _, optimizer_name = rest.rpartition("/")
-            state["optimizer"].setdefault(module_id, {})[optimizer_name] = tree
-        elif name == "learner":
-            state["learner"] = tree
-    return state
-
-
-def save(learner: "TorchLearner", path: str | Path) -> None:
-    """See Learner.save_state."""
-    write_checkpoint(path, to_parts(learner.get_state()), metadata(learner))
-
-
-def load(learner: "TorchLearner", path: str | Path, settings: str) -> dict[str, tuple[Any, Any]]:
-    """See Learner.load_state."""
-    learner._check_is_built()  # pyright: ignore[reportPrivateUsage]  # the API's name
-    checkpoint = read_checkpoint(path)
-    state = from_parts(checkpoint.parts)
-    if not state["rl_module"]:
-        raise CheckpointError(f"{path} holds no modules; it holds the parts {sorted(checkpoint.parts)}.")
-    learner.set_state(state)
-    if settings == "config":
-        learner.use_own_settings()
-    return report_differences(learner.config, checkpoint.metadata, settings)
-
-
-def report_differences(config: AlgorithmConfig, saved: Mapping[str, Any], settings: str) -> dict[str, tuple[Any, Any]]:
-    """Log and return the settings in which a config differs from that in a checkpoint's metadata."""
-    if not isinstance(saved.get("config"), Mapping):
-        return {}
-    differences = differing_settings(config.to_dict(), saved["config"])
-    for name, (own, other) in differences.items():
-        logger.warning("%s is %r here but %r in the checkpoint; optimizers go by the %s.", name, own, other, settings)
-    return differences
+    return state if module_ids is None else lend_moments(state, learner.module.shared_parameters(), module_ids)
 
 
 def _get_rest(learner: "TorchLearner", module_ids: Collection[ModuleID] | None) -> dict[str, Any]:
@@ -173,6 +130,7 @@ def _get_rest(learner: "TorchLearner", module_ids: Collection[ModuleID] | None) 
         if learner.precision.scaled:
             rest["precision"] = {n: t.cpu().numpy().copy() for n, t in learner.precision.state.items()}
         rest["generator"] = learner.generator.get_state().numpy().copy()
+        rest["schedule_step"] = learner.schedule_step
     return rest
 
 
@@ -183,27 +141,87 @@ def _check_rest(learner: "TorchLearner", rest: Mapping[str, Any]) -> None:
         unknown = sorted(named.keys() - learner.coefficients[module_id].keys())
         if unknown:
             raise StateError(f"Module '{module_id}' has no coefficients {unknown}; the state is of another algorithm.")
+    unknown = sorted(rest.get("precision", {}).keys() - learner.precision.state.keys())
+    if unknown and learner.precision.scaled:
+        raise StateError(f"The loss scaler has no {unknown}. Known: {sorted(learner.precision.state)}.")
+    numbers = {
+        **{f"coefficient '{n}' of module '{m}'": v for m, named in coefficients.items() for n, v in named.items()},
+        **{f"'{name}' of the loss scaler": value for name, value in rest.get("precision", {}).items()},
+        **{f"counter '{name}'": value for name, value in rest.get("counters", {}).items()},
+        "schedule_step": rest.get("schedule_step", 0),
+    }
+    for name, value in numbers.items():
+        if np.size(value) != 1 or np.asarray(value).dtype.kind not in "iuf":
+            raise StateError(f"The {name} must be a number, but the state holds {value!r}.")
+    if "generator" in rest:
+        try:
+            torch.Generator().set_state(_as_generator_state(rest["generator"]))
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise StateError(f"The state of the generator of the order of rows is of no use: {error}") from error
 
 
 def _set_rest(learner: "TorchLearner", rest: Mapping[str, Any]) -> None:
     for module_id, named in rest.get("coefficients", {}).items():
         for name, value in named.items():
             learner.coefficients[module_id][name].fill_(float(value))
-    learner.counters.update(rest.get("counters", {}))
+    learner.counters.update({name: int(value) for name, value in rest.get("counters", {}).items()})
     if learner.precision.scaled:  # The scale of a run in another precision says nothing here.
         for name, value in rest.get("precision", {}).items():
             learner.precision.state[name].fill_(float(value))
     if "generator" in rest:
-        learner.generator.set_state(torch.as_tensor(np.array(rest["generator"], dtype=np.uint8)))
+        learner.generator.set_state(_as_generator_state(rest["generator"]))
+    learner.schedule_step = int(rest.get("schedule_step", learner.schedule_step))
+
+
+def _as_generator_state(saved: Any) -> torch.Tensor:
+    return torch.as_tensor(np.array(saved, dtype=np.uint8))
 
 
 def _check_optimizers(learner: "TorchLearner", state: Mapping[ModuleID, Mapping[str, Any]]) -> None:
+    shared = learner.module.shared_parameters() if state else {}
     for module_id, named in state.items():
+        foreign = shared.get(module_id, {})
         for name, saved in named.items():
             if (module_id, name) not in learner.optimizers.slots:
+                moments = saved.get("moments", {})
+                if moments and moments.keys() <= foreign.keys():
+                    continue  # It was lent what is another module's here.
                 known = sorted(f"{m}/{n}" for m, n in learner.optimizers.slots)
                 raise StateError(f"There is no optimizer '{name}' of module '{module_id}'. Known: {known}.")
-            check_slot_state(learner.optimizers.get(module_id, name), saved)
+            check_slot_state(learner.optimizers.get(module_id, name), saved, foreign=foreign)
+
+
+def _check_sharing(
+    learner: "TorchLearner", weights: Mapping[ModuleID, Any], saved: Mapping[ModuleID, Mapping[str, Any]]
+) -> None:
+    """Raise where modules share parameters here and did not where the state comes from, or the other way round."""
+    own = {m: named for m, named in learner.module.shared_parameters().items() if m in weights}
+    for module_id in dict.fromkeys([*own, *saved]):
+        here, there = own.get(module_id, {}), saved.get(module_id, {})
+        for name in dict.fromkeys([*here, *there]):
+            if here.get(name) != there.get(name):
+                raise StateError(
+                    f"Parameter '{name}' of module '{module_id}' {_sharing(here.get(name))} here, and in the state it "
+                    f"{_sharing(there.get(name))}. Use the same marl_module_class, or load modules by module_ids=."
+                )
+
+
+def _sharing(owner: tuple[ModuleID, str] | None) -> str:
+    return "is shared with no earlier module" if owner is None else f"is '{owner[1]}' of module '{owner[0]}'"
+
+
+def _check_is_whole(
+    learner: "TorchLearner", weights: Mapping[ModuleID, Any], optimizers: Mapping[ModuleID, Mapping[str, Any]]
+) -> None:
+    """Raise where the state is silent about a module that is in it only in part; nothing is to be guessed."""
+    slots = learner.optimizers.slots
+    missing = [f"{m}/{name}" for m, name in slots if m in weights and name not in optimizers.get(m, {})]
+    if missing:
+        raise StateError(
+            f"The state holds the weights but not the optimizers {missing}, which would begin anew. Set components="
+            '["rl_module"] to load weights alone, or register the optimizers under the names of the state: '
+            f"{[f'{m}/{name}' for m, named in optimizers.items() for name in named]}."
+        )
 
 
 def _check_known(learner: "TorchLearner", module_ids: Collection[ModuleID] | None) -> None:

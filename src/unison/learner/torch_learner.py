@@ -1,6 +1,6 @@
 """The Learner of PyTorch modules."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -65,7 +65,7 @@ class TorchLearner(TorchOptimization, TorchState):
         self.engine = make_engine(self)
         self.coefficients: dict[ModuleID, dict[str, Tensor]] = {}
         self.last_snapshot: Snapshot | None = None
-        self._schedule_step = 0
+        self.schedule_step = 0
         module = self._make_module()
         module.to(self._device)
         self._module = module
@@ -155,21 +155,29 @@ class TorchLearner(TorchOptimization, TorchState):
         """See Learner.after_gradient_based_update."""
         self._follow_schedules(timesteps["num_env_steps_sampled_lifetime"], constants=False)
 
-    def use_own_settings(self) -> None:
-        """Go by this Learner's config where a loaded state brought other rates, optimizer settings or coefficients."""
-        for slot in self.optimizers.slots.values():
-            slot.reset_settings()
-        self._follow_schedules(self.counters["num_env_steps_trained_lifetime"], constants=True)
+    def use_own_settings(self, module_ids: Collection[ModuleID] | None = None) -> None:
+        """Go by this Learner's config where a loaded state brought other rates, optimizer settings or coefficients.
 
-    def _follow_schedules(self, step: int, *, constants: bool) -> None:
-        """Set rates and coefficients to their schedules' values at `step`; constant ones only if `constants`."""
-        self._schedule_step = step
+        Args:
+            module_ids: of these modules only; None: of all, and the schedules stand where training stands.
+        """
         for slot in self.optimizers.slots.values():
-            if slot.schedule is not None and (constants or not slot.schedule.is_constant):
+            if module_ids is None or slot.module_id in module_ids:
+                slot.reset_settings()
+        if module_ids is None:
+            self.schedule_step = self.counters["num_env_steps_trained_lifetime"]
+        self._follow_schedules(self.schedule_step, constants=True, module_ids=module_ids)
+
+    def _follow_schedules(self, step: int, *, constants: bool, module_ids: Collection[ModuleID] | None = None) -> None:
+        """Set rates and coefficients to their schedules' values at `step`; constant ones only if `constants`."""
+        self.schedule_step = step
+        for slot in self.optimizers.slots.values():
+            is_concerned = module_ids is None or slot.module_id in module_ids
+            if is_concerned and slot.schedule is not None and (constants or not slot.schedule.is_constant):
                 self._set_optimizer_lr(slot.optimizer, float(slot.schedule.value(step)))
-        for module_id, coefficients in self.coefficients.items():
+        for module_id in self.coefficients if module_ids is None else module_ids:
             schedules = self.config_for_module(module_id).scheduled_settings()
-            for name, coefficient in coefficients.items():
+            for name, coefficient in self.coefficients[module_id].items():
                 if name in schedules and (constants or not schedules[name].is_constant):
                     coefficient.fill_(float(schedules[name].value(step)))
 
@@ -286,18 +294,19 @@ class TorchLearner(TorchOptimization, TorchState):
         config = self.config.copy().training(**dict(config_overrides or {})).freeze()
         module: RLModule = module_spec.build().to(self._device)
         self._module_configs[module_id] = config
+        self.config_overrides[module_id] = dict(config_overrides or {})
         self.module.add_module(module_id, module)
         try:
             if self._is_module_compatible_with_learner(module):
                 self.configure_optimizers_for_module(module_id, config)
             self._make_coefficients(module_id)
-            self._follow_schedules(self._schedule_step, constants=False)
+            self._follow_schedules(self.schedule_step, constants=False)
         except BaseException:
             self.remove_module(module_id)
             raise
         self.last_snapshot = None
         if new_should_module_be_updated is not None:
-            self._should_update = new_should_module_be_updated
+            self.replace_should_update(new_should_module_be_updated)
 
     def remove_module(self, module_id: ModuleID) -> None:
         """See Learner.remove_module."""
@@ -308,4 +317,5 @@ class TorchLearner(TorchOptimization, TorchState):
         self.last_snapshot = None
         self.module.remove_module(module_id)
         self._module_configs.pop(module_id, None)
+        self.config_overrides.pop(module_id, None)
         self.coefficients.pop(module_id, None)

@@ -5,21 +5,24 @@ import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-from unison.checkpoint import read_checkpoint, write_checkpoint
+from unison.checkpoint import write_checkpoint
 from unison.config import AlgorithmConfig
 from unison.errors import LearnerGroupError, ModuleError
-from unison.learner.learner import ModuleSpec, Results, SettingsSource, ShouldUpdate
-from unison.learner.state import from_parts, report_differences, to_parts
+from unison.learner.learner import ModuleSpec, Results, ShouldUpdate
+from unison.learner.learner_state import ModuleChoice, SettingsSource
+from unison.learner.loading import LoadOptions, load
+from unison.learner.saving import GROUP, to_parts
+from unison.learner.state import COMPONENTS, chosen_part
 from unison.learner_group.inline import InlineTransport
-from unison.learner_group.module_checkpoints import read_module_states
+from unison.learner_group.module_checkpoints import gather_module_states
 from unison.learner_group.transport import Transport
 from unison.learner_group.transports import make_transport
-from unison.learner_group.updates import UpdatePipeline
+from unison.learner_group.updates import UpdatePipeline, checked_counts
 from unison.learner_group.weights import Weights
 from unison.learner_group.worker import LearnerFactory
-from unison.modules import SingleAgentRLModuleSpec
+from unison.modules import RLModule, SingleAgentRLModuleSpec
 from unison.registry import register
 from unison.types import ModuleID
 
@@ -36,6 +39,8 @@ class LearnerGroup:
         config: the settings; `resources(num_learners=...)` says how many Learners and where.
         module_spec: the modules, else those of the config.
     """
+
+    components: ClassVar[tuple[str, ...]] = (*COMPONENTS, GROUP)
 
     def __init__(self, *, config: AlgorithmConfig, module_spec: ModuleSpec | None = None) -> None:
         if config.seed is None:
@@ -133,20 +138,34 @@ class LearnerGroup:
         module_ids: Collection[ModuleID] | None = None,
         inference_only: bool = False,
     ) -> dict[str, Any]:
-        """All or parts of the state of a Learner; they are all alike."""
-        return self._ask_one("get_state", components=components, module_ids=module_ids, inference_only=inference_only)
+        """All or parts of the state of a Learner (they are all alike), and the counts of the group's updates."""
+        of_group = components is None and module_ids is None and not inference_only
+        own = [name for name in self.components if name != GROUP] if of_group else components
+        state = self._ask_one("get_state", components=own, module_ids=module_ids, inference_only=inference_only)
+        return {**state, GROUP: self._updates.get_counts()} if of_group else state
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Give all Learners this state; a misfit raises `StateError` and changes nothing."""
-        before = self._updates.num_updates
-        counters = state.get("learner", {}).get("counters", {})
+    def check_state(self, state: Mapping[str, Any], *, shared: Mapping[ModuleID, Any] | None = None) -> None:
+        """Raise what `set_state` would, and change nothing; see Learner.check_state."""
+        if GROUP in state:
+            checked_counts(state[GROUP])
+        self._ask_one("check_state", state=_of_learner(state), shared=shared)
+
+    def set_state(self, state: Mapping[str, Any], *, module_ids: ModuleChoice = None) -> None:
+        """Give all Learners this state; a misfit raises `StateError` and changes nothing; see Learner.set_state."""
+        chosen = chosen_part(state, module_ids)
+        self._check_is_running()
+        self._updates.finish_all()
+        counts = checked_counts(chosen.get(GROUP, self._updates.get_counts()))
+        version, before = self.weights_version, self._updates.num_updates
+        counters = chosen.get("learner", {}).get("counters", {})
         self._updates.num_updates = int(counters.get("num_updates", before))
         try:
-            self._ask_all("set_state", state=dict(state))
+            self._ask_all("set_state", state=_of_learner(chosen))
         except BaseException:
             self._updates.num_updates = before
             raise
-        self._outside_changes += 1
+        self._updates.counts = counts
+        self._outside_changes = version + 1 - counts.trained  # The version grows, whatever the counts were.
 
     def save_state(self, path: str | Path) -> None:
         """Write the state of a Learner to a checkpoint directory."""
@@ -156,13 +175,21 @@ class LearnerGroup:
         """What the manifest of a checkpoint of these Learners says."""
         return self._ask_one("_get_metadata")
 
-    def load_state(self, path: str | Path, *, settings: SettingsSource = "checkpoint") -> dict[str, tuple[Any, Any]]:
+    def load_state(
+        self,
+        path: str | Path,
+        *,
+        settings: SettingsSource = "checkpoint",
+        module_ids: ModuleChoice = None,
+        components: Collection[str] | None = None,
+        module_classes: Mapping[ModuleID, type[RLModule]] | None = None,
+    ) -> dict[str, tuple[Any, Any]]:
         """Take over a checkpoint, also one that was saved with another number of Learners; see Learner.load_state."""
-        checkpoint = read_checkpoint(path)
-        self.set_state(from_parts(checkpoint.parts))
-        if settings == "config":
-            self._ask_all("use_own_settings")
-        return report_differences(self.config, checkpoint.metadata, settings)
+        return load(self, path, LoadOptions(settings, module_ids, components, module_classes))
+
+    def use_own_settings(self, module_ids: Collection[ModuleID] | None = None) -> None:
+        """Let all Learners go by the config's rates and settings where a loaded state brought others."""
+        self._ask_all("use_own_settings", module_ids=module_ids)
 
     def load_module_state(
         self,
@@ -181,7 +208,7 @@ class LearnerGroup:
         Raises:
             ModuleError: a module is named in both places, or is unknown.
         """
-        self.set_weights(read_module_states(marl_module_ckpt_dir, modules_to_load, rl_module_ckpt_dirs or {}))
+        self.set_weights(gather_module_states(marl_module_ckpt_dir, modules_to_load, rl_module_ckpt_dirs or {}))
 
     # --- modules and Learners ---
 
@@ -200,7 +227,7 @@ class LearnerGroup:
             "config_overrides": config_overrides,
             "new_should_module_be_updated": new_should_module_be_updated,
         }
-        if module_id in self._module_ids():
+        if module_id in self.get_module_ids():
             raise ModuleError(f"Module '{module_id}' exists already; remove it first, or choose another id.")
         self._factory.added[module_id] = arguments  # Before the call: a rank that is lost in it comes back with it.
         try:
@@ -217,13 +244,22 @@ class LearnerGroup:
 
     def remove_module(self, module_id: ModuleID) -> None:
         """Remove a module from all Learners; an unknown one raises `ModuleError`."""
-        known = self._module_ids()
+        known = self.get_module_ids()
         if module_id not in known:
             raise ModuleError(f"There is no module '{module_id}'. Known: {known}.")
         self._gather("drop_module", module_id)
         if self._factory.added.pop(module_id, None) is None:
             self._factory.removed[module_id] = None
         self._outside_changes += 1
+
+    def replace_should_update(self, should_update: ShouldUpdate) -> None:
+        """Put a rule in place of the setting `policies_to_train`; see Learner.replace_should_update."""
+        self._factory.should_update = should_update
+        self._ask_all("replace_should_update", should_update=should_update)
+
+    def get_module_ids(self) -> list[ModuleID]:
+        """The ids of the modules."""
+        return self._gather("get_module_ids", ranks=(0,))[0]
 
     def foreach_learner(self, func: Callable[..., Any], **kwargs: Any) -> list[Any]:
         """`[func(learner, **kwargs), ...]`, by rank."""
@@ -288,9 +324,6 @@ class LearnerGroup:
         self._check_is_running()
         return self._gather("call", method, arguments, ranks=(0,))[0]
 
-    def _module_ids(self) -> list[ModuleID]:
-        return self._gather("get_module_ids", ranks=(0,))[0]
-
     def _ask_all(self, method: str, **arguments: Any) -> None:
         self._gather("call", method, arguments)
 
@@ -307,3 +340,8 @@ class LearnerGroup:
             return self._transport.gather(call, timeout=self.config.learner_timeout_s)
 
         return self._updates.survive(attempt)
+
+
+def _of_learner(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a group's state is its Learners'."""
+    return {name: part for name, part in state.items() if name != GROUP}

@@ -2,11 +2,12 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from unison.config import AlgorithmConfig
+from unison.errors import StateError
 from unison.learner.learner import Results
 from unison.learner_group.failures import WorkerError
 from unison.learner_group.recovery import recover
@@ -44,6 +45,18 @@ class UpdateCounts:
     dropped: int = 0
     failed: int = 0
     restarts: int = 0
+
+
+def checked_counts(counts: Mapping[str, Any]) -> UpdateCounts:
+    """Counts that were saved.
+
+    Raises:
+        StateError: they are none.
+    """
+    known = vars(UpdateCounts())
+    if counts.keys() != known.keys() or not all(isinstance(count, int) for count in counts.values()):
+        raise StateError(f"These are no counts of updates: {dict(counts)}. Expected are integers for {list(known)}.")
+    return UpdateCounts(**counts)
 
 
 class UpdatePipeline:
@@ -114,6 +127,10 @@ class UpdatePipeline:
                 return attempt()
             except WorkerError as error:
                 self._recover(error)
+
+    def get_counts(self) -> dict[str, int]:
+        """What was handed in so far, and what became of it; a resumed run counts on."""
+        return dict(vars(self.counts))
 
     def stats(self) -> dict[str, float]:
         """Counts, and seconds by phase."""

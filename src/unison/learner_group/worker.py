@@ -79,7 +79,7 @@ class LearnerWorker:
 
     def get_module_ids(self) -> list[ModuleID]:
         """The ids of the Learner's modules."""
-        return list(self.learner.module)
+        return self.learner.get_module_ids()
 
     def ensure_module(self, arguments: dict[str, Any]) -> None:
         """Add a module, unless it is there from an attempt that failed on another rank."""

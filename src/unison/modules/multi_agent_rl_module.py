@@ -158,6 +158,15 @@ class MultiAgentRLModule(nn.Module):
         self._check_known(state)
         multi_agent_state.set_states(self, self._by_id, state)
 
+    def check_state(self, state: Mapping[ModuleID, Mapping[str, Any]]) -> None:
+        """Raise what `set_state` would, and change nothing."""
+        self._check_known(state)
+        multi_agent_state.check_states(self, self._by_id, state)
+
+    def describe(self) -> dict[str, Any]:
+        """The module list of a checkpoint: class, spaces and settings of each module, and what they share."""
+        return module_checkpoint.module_list(self._by_id, self.shared_parameters())
+
     def _check_known(self, module_ids: Iterable[ModuleID]) -> None:
         for module_id in module_ids:
             if module_id != ALL_MODULES:

@@ -86,27 +86,36 @@ def get_states(
     return states
 
 
+def check_states(root: nn.Module, members: Members, states: Mapping[ModuleID, Mapping[str, Any]]) -> Pairs:
+    """Raise what `set_states` would, and change nothing; return the tensors that it will copy.
+
+    What a module with a `set_state` of its own is given can't be checked here.
+    """
+    pairs: Pairs = []
+    for module_id, state in _completed(root, members, states).items():
+        if not _is_customized(members, module_id):
+            try:
+                tensors = tensors_by_module(root, members, [module_id])[module_id]
+                pairs += _check(root, members, module_id, tensors, state)
+            except StateError as error:
+                hint = _sharing_hint(root, members, module_id, state)
+                raise StateError(f"Module '{module_id}': {error}{hint}") from None
+    check_agreement(type(root).__name__, pairs)
+    return pairs
+
+
 def set_states(root: nn.Module, members: Members, states: Mapping[ModuleID, Mapping[str, Any]]) -> None:
     """Take over the states of modules, wholly or (on an error) not at all."""
-    tensors = tensors_by_module(root, members, list(states))
-    held: dict[int, Any] = {}
-    for module_id, state in states.items():
-        held.update({id(tensors[module_id][name]): state[name] for name in state if name in tensors[module_id]})
-    pairs: Pairs = []
-    customized: dict[ModuleID, dict[str, Any]] = {}
-    for module_id, state in states.items():
-        complete = {**_absent(tensors[module_id], state, held), **state}
-        if module_id != ALL_MODULES and type(members[module_id]).set_state is not RLModule.set_state:
-            customized[module_id] = complete  # It may hold more than tensors, so only it can check.
-            continue
+    pairs = check_states(root, members, states)
+    customized = {m: s for m, s in _completed(root, members, states).items() if _is_customized(members, m)}
+    before = {module_id: members[module_id].get_state() for module_id in customized}
+    for module_id, state in customized.items():  # They may hold more than tensors, so only they can check.
         try:
-            pairs += _check(root, members, module_id, tensors[module_id], complete)
-        except StateError as error:
-            hint = _sharing_hint(root, members, module_id, complete)
-            raise StateError(f"Module '{module_id}': {error}{hint}") from None
-    check_agreement(type(root).__name__, pairs)
-    for module_id, state in customized.items():
-        members[module_id].set_state(state)
+            members[module_id].set_state(state)
+        except BaseException:
+            for other in list(before)[: list(before).index(module_id)]:
+                members[other].set_state(before[other])
+            raise
     apply(pairs)
 
 
@@ -123,6 +132,21 @@ def complete_states(
         }
         complete[module_id] = {**states[module_id], **borrowed}
     return complete
+
+
+def _completed(
+    root: nn.Module, members: Members, states: Mapping[ModuleID, Mapping[str, Any]]
+) -> dict[ModuleID, dict[str, Any]]:
+    """Each state with what it shares with another of them and what stands there."""
+    tensors = tensors_by_module(root, members, list(states))
+    held: dict[int, Any] = {}
+    for module_id, state in states.items():
+        held.update({id(tensors[module_id][name]): state[name] for name in state if name in tensors[module_id]})
+    return {module_id: {**_absent(tensors[module_id], state, held), **state} for module_id, state in states.items()}
+
+
+def _is_customized(members: Members, module_id: ModuleID) -> bool:
+    return module_id != ALL_MODULES and type(members[module_id]).set_state is not RLModule.set_state
 
 
 def _check(root: nn.Module, members: Members, module_id: ModuleID, tensors: Tensors, state: Mapping[str, Any]) -> Pairs:

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from unison.checkpoint import check_like
 from unison.data import MultiAgentEpisode, SingleAgentEpisode
 from unison.types import ModuleID
 
@@ -45,6 +46,16 @@ class Runner(ABC):
     @abstractmethod
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a state of `get_state`."""
+
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Raise what `set_state` would, and change nothing. A group's state fits a single runner, and the reverse.
+
+        Raises:
+            StateError: the state lacks a part, or one is of another kind.
+        """
+        own, saved = (s["runners"] if "runners" in s else [s] for s in (self.get_state(), state))
+        for runner in saved:
+            check_like(runner, own[0], "The env runner's state")
 
     @abstractmethod
     def stop(self) -> None:

@@ -165,7 +165,8 @@ def test_metadata_says_what_is_inside(tmp_path: Path) -> None:
     learner = make_learner(module_ids=("a", "b"))
     learner.update_from_batch({"a": make_columns(8)})
     metadata = learner._get_metadata()
-    assert metadata["module_ids"] == ["a", "b"]
+    assert list(metadata["modules"]) == ["a", "b"]
+    assert metadata["modules"]["a"]["module_class"] == "actor_critic"
     assert metadata["optimizers"] == {"a": ["default_optimizer"], "b": ["default_optimizer"]}
     assert metadata["counters"]["num_updates"] == 1
     assert metadata["config"]["algorithm_name"] == "ppo"

@@ -23,7 +23,7 @@ class Progress:
         evaluation_steps: the environment steps at which it was.
         stop_return: the return at which the run ends; None: none.
         results: those of the iteration, as `Algorithm.train` returned them.
-        checkpoint: the checkpoint that this iteration ended with, if any.
+        checkpoint: the checkpoint that this iteration ended with, if any; it is written while training goes on.
     """
 
     iteration: int

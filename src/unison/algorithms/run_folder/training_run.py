@@ -71,6 +71,7 @@ class TrainingRun:
         self._goes_on = goes_on
         self._on_interrupt = on_interrupt
         self._outcome: Outcome | None = None
+        self._best_score: float | None = None
 
     @classmethod
     def resume(
@@ -168,6 +169,7 @@ class TrainingRun:
     def _train(self, algorithm: Algorithm, loggers: list[MetricsLogger], interrupts: Interrupts) -> Iterator[Progress]:
         keeper = CheckpointKeeper(self.folder.checkpoint_folder, self.config.keep_last, self.config.keep_best_by)
         speedometer = Speedometer(algorithm.num_env_steps_sampled_lifetime)
+        self._best_score = keeper.best_score()
         evaluation: Mapping[str, Any] = {}
         evaluation_steps: int | None = None
         reason: StopReason | None = None
@@ -182,6 +184,7 @@ class TrainingRun:
             reason = self.stop.reason(row) or (StopReason.INTERRUPTED if interrupts.requested else None)
             checkpoint = self._save_if_due(algorithm, keeper, reason, results)
             if reason is not None:
+                algorithm.wait_for_saves()
                 self._end(algorithm, reason, evaluation)
             yield Progress(
                 iteration=algorithm.iteration,
@@ -211,16 +214,20 @@ class TrainingRun:
     def _save_if_due(
         self, algorithm: Algorithm, keeper: CheckpointKeeper, reason: StopReason | None, results: Mapping[str, Any]
     ) -> Path | None:
+        """Save where the interval, a better result or the end of the run says so, while training goes on."""
         interval = self.config.checkpoint_interval
+        score = keeper.score(plain(results))
+        is_better = score is not None and (self._best_score is None or score > self._best_score)
         if reason is None:
-            is_due = interval is not None and algorithm.iteration % interval == 0
+            is_due = is_better or (interval is not None and algorithm.iteration % interval == 0)
         else:
-            is_due = self.config.checkpoint_at_end or reason is StopReason.INTERRUPTED
+            is_due = is_better or self.config.checkpoint_at_end or reason is StopReason.INTERRUPTED
         if not is_due:
             return None
+        if is_better:
+            self._best_score = score
         path = keeper.path(algorithm.iteration)
-        algorithm.save_state(path, results=plain(results))
-        keeper.prune()
+        algorithm.save_state(path, results=plain(results), background=True, then=keeper.prune)
         return path
 
     def _end(self, algorithm: Algorithm, reason: StopReason, evaluation: Mapping[str, Any]) -> None:
