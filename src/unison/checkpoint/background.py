@@ -18,8 +18,8 @@ logger = logging.getLogger("unison")
 class BackgroundWriter:
     """Writes checkpoints one after another on a thread; use it as a context manager.
 
-    An error of a save is logged at once, and raised by the next `write`, by `wait`, or at the end of the `with` block. A
-    process that ends waits for the thread; one that is killed leaves the last whole checkpoint.
+    An error of a save is logged at once, and raised by the next `write`, by `wait`, or at the end of the `with` block.
+    A process that ends waits for the thread; one that is killed leaves the last whole checkpoint.
     """
 
     def __init__(self, *, fsync: bool = True) -> None:

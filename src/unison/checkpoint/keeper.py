@@ -102,7 +102,7 @@ class CheckpointKeeper:
         for key in self._keep_best_by.split("/"):
             if not isinstance(value, Mapping):
                 return None
-            value = cast("Mapping[str, object]", value).get(key)
+            value = value.get(key)
         if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
             return None
         return self._sign * value

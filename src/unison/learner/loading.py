@@ -19,7 +19,7 @@ from unison.learner.optimizer_state import lend_moments
 from unison.learner.saving import OPTIMIZERS, REST, from_parts
 from unison.learner.state import chosen_part
 from unison.modules import SingleAgentRLModuleSpec
-from unison.modules.module_checkpoint import MODULES, class_and_arguments, with_owners
+from unison.modules.module_checkpoint import MODULES, class_and_arguments, held_modules, with_owners
 from unison.modules.multi_agent_state import complete_states
 from unison.types import ModuleID
 
@@ -133,9 +133,13 @@ def _state_of(
     path: str | Path, checkpoint: Checkpoint, options: LoadOptions, components: Sequence[str]
 ) -> dict[str, Any]:
     """The state that is to be set, under the ids of the one who takes it over."""
-    state = from_parts(checkpoint.parts)
-    if not state["rl_module"]:
+    held = held_modules(checkpoint.manifest)
+    if not held:
         raise CheckpointError(f"{path} holds no modules; it holds the parts {sorted(checkpoint.manifest.parts)}.")
+    strangers = [module_id for module_id in options.module_ids or () if module_id not in held]
+    if strangers:
+        raise ModuleError(f"{path} holds no modules {strangers}; it holds {held}.")
+    state = from_parts(checkpoint.parts)
     wanted = components if options.components is None else options.components
     unknown = sorted(set(wanted) - set(components))
     if unknown:
@@ -144,14 +148,8 @@ def _state_of(
     if options.module_ids is None:
         return state
     shared, chosen = checkpoint.metadata.get("shared", {}), list(options.module_ids)
-    held = state.get("rl_module") or from_parts(checkpoint.parts)["rl_module"]
-    strangers = [m for m in chosen if m not in held]
-    if strangers:
-        raise ModuleError(
-            f"{path} holds no modules {strangers}; it holds {sorted(checkpoint.metadata.get('modules', held))}."
-        )
     if "rl_module" in state:
-        state["rl_module"] = complete_states(held, shared, chosen)
+        state["rl_module"] = complete_states(state["rl_module"], shared, chosen)
     if "optimizer" in state:
         state["optimizer"] = lend_moments(state["optimizer"], shared, chosen)
     return chosen_part(state, options.module_ids)

@@ -52,13 +52,13 @@ def check_state(
         raise StateError(f"A Learner has no components {unknown}. Known: {list(COMPONENTS)}.")
     weights, optimizers = state.get("rl_module", {}), state.get("optimizer", {})
     _check_known(learner, weights.keys())
+    if shared is not None:
+        _check_sharing(learner, weights, shared)
+        _check_is_whole(learner, weights, optimizers)
     _check_optimizers(learner, optimizers)
     rest = state.get("learner")
     if rest is not None:
         _check_rest(learner, rest)
-    if shared is not None:
-        _check_sharing(learner, weights, shared)
-        _check_is_whole(learner, weights, optimizers)
     learner.module.check_state(weights)
 
 

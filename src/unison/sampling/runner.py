@@ -53,7 +53,7 @@ class Runner(ABC):
         Raises:
             StateError: the state lacks a part, or one is of another kind.
         """
-        own, saved = (s["runners"] if "runners" in s else [s] for s in (self.get_state(), state))
+        own, saved = (s.get("runners", [s]) for s in (self.get_state(), state))
         for runner in saved:
             check_like(runner, own[0], "The env runner's state")
 

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,11 @@ def weights_of(learner: Any) -> dict[str, Any]:
     return flat
 
 
+def weights_of_group(group: LearnerGroup) -> dict[str, Any]:
+    """The first Learner's weights and moments."""
+    return group.foreach_learner(weights_of)[0]
+
+
 def make_group(num_learners: int, *, seed: int | None = 0, **faults: Any) -> LearnerGroup:
     config = make_config(learner_class=Fragile).debugging(seed=seed).resources(num_learners=num_learners)
     config.fault_tolerance(learner_timeout_s=faults.pop("timeout", 60.0), **faults)
@@ -94,6 +100,26 @@ def test_modules_come_and_go_on_all_learners(pair: LearnerGroup) -> None:
     with pytest.raises(ModuleError, match="no module 'new'"):
         pair.remove_module("new")
     assert set(pair.get_weights()) == {"default_policy"}
+
+
+def test_a_checkpoint_brings_its_modules_to_all_learners(pair: LearnerGroup, tmp_path: Path) -> None:
+    before = pair.get_state()
+    pair.add_module(module_id="d", module_spec=SPEC, config_overrides={"lr": 0.01})
+    pair.update_from_batch({"d": make_columns(8)})
+    pair.save_state(tmp_path / "group")
+    with make_group(2) as other:
+        other.update_from_batch(make_columns(8))
+        other.load_state(tmp_path / "group")
+        assert_alike(other)
+        assert_same(weights_of_group(pair), weights_of_group(other))
+        os.kill(other.foreach_learner(pid)[1], signal.SIGKILL)
+        first, second = (group.update_from_batch({"d": make_columns(8, 1)}) for group in (pair, other))
+        assert first["d"]["default_optimizer_learning_rate"] == second["d"]["default_optimizer_learning_rate"] == 0.01
+        assert first[ALL_MODULES]["ticket"] == second[ALL_MODULES]["ticket"]
+        assert_alike(other)  # The Learner that came back has the module too.
+        assert_same(weights_of_group(pair), weights_of_group(other))
+    pair.remove_module("d")
+    pair.set_state(before)
 
 
 def test_bad_batches_raise_what_a_lone_learner_raises(pair: LearnerGroup) -> None:
