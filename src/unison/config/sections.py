@@ -232,6 +232,9 @@ class FaultToleranceSection(Section):
     learner_timeout_s: PositiveFloat = Field(
         60.0, description="Seconds without an answer that make a Learner or an env runner dead."
     )
+    learner_start_timeout_s: PositiveFloat = Field(
+        120.0, description="Seconds that Learners and env runners have to start, and a cluster to make room for them."
+    )
     max_queued_updates: PositiveInt = Field(4, description="Asynchronous updates that may wait.")
     queue_policy: Literal["block", "drop"] = Field(
         "block", description="What a full queue does to a new asynchronous update: make it wait, or drop it whole."

@@ -1,12 +1,13 @@
 """What an update may change, kept from its start, so that a failed one leaves no trace."""
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from unison.learner.optimizer_slot import OptimizerSlot
 from unison.types import ModuleID
 
 if TYPE_CHECKING:
@@ -24,13 +25,13 @@ class Snapshot:
     def __init__(self, learner: "TorchLearner", module_ids: Collection[ModuleID]) -> None:
         self._learner = learner
         self._slots = learner.optimizers.active(module_ids)
-        self._copies = [(tensor, tensor.clone()) for tensor in self._tensors()]
-        self._counters = dict(learner.counters)
+        self._copies = [(tensor, tensor.clone()) for tensor in tensors_of(learner, self._slots).values()]
+        self._counters, self._schedule_step = dict(learner.counters), learner.schedule_step
         self._rng = learner.generator.get_state()
         self._results = learner.results
         # Schedules move the rates and coefficients of all modules, also of those without rows.
         self._settings = [
-            (s, [_settings_of(o) for o in s.optimizer.param_groups]) for s in learner.optimizers.slots.values()
+            (s, [settings_of(o) for o in s.optimizer.param_groups]) for s in learner.optimizers.slots.values()
         ]
         self._own_states = {
             id(s): copy.deepcopy(s.optimizer.state_dict()) for s in self._slots if s.own_step_reason is not None
@@ -42,33 +43,47 @@ class Snapshot:
             for tensor, value in self._copies:
                 tensor.copy_(value)
         self._learner.counters.update(self._counters)
+        self._learner.schedule_step = self._schedule_step
         self._learner.generator.set_state(self._rng)
         self._learner.metrics.collect()
         self._learner.exchange.clear()
         self._learner.results = self._results
         for slot, settings in self._settings:
-            for options, old in zip(slot.optimizer.param_groups, settings, strict=True):
-                for name, value in old.items():
-                    if isinstance(value, Tensor) and isinstance(options[name], Tensor):
-                        options[name].copy_(value)
-                    else:
-                        options[name] = value
+            put_settings_back(slot, settings)
             if id(slot) in self._own_states:
                 slot.optimizer.load_state_dict(self._own_states[id(slot)])
 
-    def _tensors(self) -> list[Tensor]:
-        learner = self._learner
-        groups = [group for slot in self._slots for group in slot.groups]
-        tensors = [t for g in groups for name, t in g.buffers().items() if name != "gradients"]
-        tensors += learner.module.buffers()
-        tensors += [t for named in learner.coefficients.values() for t in named.values()]
-        return [*tensors, *learner.precision.state.values()]
+
+def tensors_of(learner: "TorchLearner", slots: Sequence[OptimizerSlot]) -> dict[str, Tensor]:
+    """By name, the tensors that an update with these optimizers may change."""
+    tensors: dict[str, Tensor] = {}
+    for slot in slots:
+        for number, group in enumerate(slot.groups):
+            for name, buffer in group.buffers().items():
+                if name not in ("gradients", "last_non_finite"):
+                    tensors[f"{slot.module_id}/{slot.name}/{number}/{name}"] = buffer
+    for name, buffer in learner.module.named_buffers():
+        tensors[f"buffers/{name}"] = buffer
+    for module_id, named in learner.coefficients.items():
+        for name, coefficient in named.items():
+            tensors[f"coefficients/{module_id}/{name}"] = coefficient
+    return tensors | {f"precision/{name}": value for name, value in learner.precision.state.items()}
 
 
-def _settings_of(options: dict[str, Any]) -> dict[str, Any]:
+def settings_of(options: dict[str, Any]) -> dict[str, Any]:
     """A param group without its parameters; tensors are copied."""
     return {
         name: value.clone() if isinstance(value, Tensor) else value
         for name, value in options.items()
         if name != "params"
     }
+
+
+def put_settings_back(slot: OptimizerSlot, settings: Sequence[dict[str, Any]]) -> None:
+    """Give the param groups of an optimizer what `settings_of` took from them."""
+    for options, old in zip(slot.optimizer.param_groups, settings, strict=True):
+        for name, value in old.items():
+            if isinstance(value, Tensor) and isinstance(options[name], Tensor):
+                options[name].copy_(value)
+            else:
+                options[name] = value

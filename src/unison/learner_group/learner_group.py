@@ -3,6 +3,7 @@
 import secrets
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -128,7 +129,7 @@ class LearnerGroup:
 
     def set_weights(self, weights: Mapping[ModuleID, Any]) -> None:
         """Give all Learners these weights; a misfit raises `StateError` and changes nothing."""
-        self._ask_all("set_module_state", state=dict(weights))
+        self._change_all("set_module_state", state=dict(weights))
         self._outside_changes += 1
 
     def get_state(
@@ -156,14 +157,10 @@ class LearnerGroup:
         self._check_is_running()
         self._updates.finish_all()
         counts = checked_counts(chosen.get(GROUP, self._updates.get_counts()))
-        version, before = self.weights_version, self._updates.num_updates
+        version = self.weights_version
+        self._change_all("set_state", state=_of_learner(chosen))
         counters = chosen.get("learner", {}).get("counters", {})
-        self._updates.num_updates = int(counters.get("num_updates", before))
-        try:
-            self._ask_all("set_state", state=_of_learner(chosen))
-        except BaseException:
-            self._updates.num_updates = before
-            raise
+        self._updates.num_updates = int(counters.get("num_updates", self._updates.num_updates))
         self._updates.counts = counts
         self._outside_changes = version + 1 - counts.trained  # The version grows, whatever the counts were.
 
@@ -189,7 +186,7 @@ class LearnerGroup:
 
     def use_own_settings(self, module_ids: Collection[ModuleID] | None = None) -> None:
         """Let all Learners go by the config's rates and settings where a loaded state brought others."""
-        self._ask_all("use_own_settings", module_ids=module_ids)
+        self._change_all("use_own_settings", module_ids=module_ids)
 
     def load_module_state(
         self,
@@ -232,14 +229,15 @@ class LearnerGroup:
         self._factory.added[module_id] = arguments  # Before the call: a rank that is lost in it comes back with it.
         try:
             self._gather("ensure_module", arguments)
+            if len(self) > 1:
+                self._change_all("set_module_state", state=self._ask_one("get_module_state", module_ids=[module_id]))
         except BaseException:
             del self._factory.added[module_id]
-            self._gather("drop_module", module_id)
+            with suppress(Exception):  # What kept the module from being added counts.
+                self._gather("drop_module", module_id)
             raise
         if new_should_module_be_updated is not None:
             self._factory.should_update = new_should_module_be_updated
-        if len(self) > 1:
-            self._ask_all("set_module_state", state=self._ask_one("get_module_state", module_ids=[module_id]))
         self._outside_changes += 1
 
     def remove_module(self, module_id: ModuleID) -> None:
@@ -255,31 +253,37 @@ class LearnerGroup:
     def replace_should_update(self, should_update: ShouldUpdate) -> None:
         """Put a rule in place of the setting `policies_to_train`; see Learner.replace_should_update."""
         self._factory.should_update = should_update
-        self._ask_all("replace_should_update", should_update=should_update)
+        self._change_all("replace_should_update", should_update=should_update)
 
     def get_module_ids(self) -> list[ModuleID]:
         """The ids of the modules."""
-        return self._gather("get_module_ids", ranks=(0,))[0]
+        return self._gather_one("get_module_ids")
 
     def foreach_learner(self, func: Callable[..., Any], **kwargs: Any) -> list[Any]:
         """`[func(learner, **kwargs), ...]`, by rank."""
         answers = self._gather("apply", func, kwargs)
-        self._outside_changes += 1  # It may have changed weights.
-        return answers
+        self._outside_changes += 1  # It may have changed weights, or even trained.
+        self._updates.num_updates = answers[0][1]
+        return [answer for answer, _ in answers]
 
     def resize(self, num_learners: int) -> None:
-        """Go on with another number of Learners; the state is kept."""
+        """Go on with another number of Learners; the state is kept. Where that fails, those that were there go on."""
         if num_learners < 0:
             raise LearnerGroupError(f"num_learners is {num_learners}; give 0 (in this process) or more.")
-        state = self.get_state()
+        state = self._ask_one("get_state")
         transport = make_transport(self.config, num_learners)
         transport.start(self._factory, max(1, num_learners))
+        try:
+            transport.gather(transport.call("change", "set_state", {"state": state}))
+        except BaseException:
+            transport.stop()
+            raise
         old, self._transport = self._transport, transport
         self._updates.transport = transport
         self._finalizer.detach()
         self._finalizer = weakref.finalize(self, transport.stop)
         old.stop()
-        self.set_state(state)
+        self._outside_changes += 1
 
     def get_stats(self) -> dict[str, float]:
         """Counts of updates (submitted = trained + dropped + in flight + failed), restarts, seconds by phase."""
@@ -321,25 +325,19 @@ class LearnerGroup:
             raise LearnerGroupError("This LearnerGroup was shut down; build a new one.")
 
     def _ask_one(self, method: str, **arguments: Any) -> Any:
-        self._check_is_running()
-        return self._gather("call", method, arguments, ranks=(0,))[0]
+        return self._gather_one("ask", method, arguments)
 
-    def _ask_all(self, method: str, **arguments: Any) -> None:
-        self._gather("call", method, arguments)
+    def _change_all(self, method: str, **arguments: Any) -> None:
+        self._gather("change", method, arguments)
+
+    def _gather_one(self, method: str, *args: Any) -> Any:
+        """A call to one Learner, the first that is there."""
+        alive = set(range(len(self))).difference(self._transport.lost)
+        return self._gather(method, *args, ranks=(min(alive, default=0),))[0]
 
     def _gather(self, method: str, *args: Any, ranks: Collection[int] | None = None) -> list[Any]:
-        """A call to some or all Learners, after all updates in flight; results stay for `get_results()`.
-
-        Where a rank is lost meanwhile, the call is made again: whatever is called may be called twice.
-        """
         self._check_is_running()
-        self._updates.finish_all()
-
-        def attempt() -> list[Any]:
-            call = self._transport.call(method, *args, ranks=ranks)
-            return self._transport.gather(call, timeout=self.config.learner_timeout_s)
-
-        return self._updates.survive(attempt)
+        return self._updates.call(method, *args, ranks=ranks)
 
 
 def _of_learner(state: Mapping[str, Any]) -> dict[str, Any]:

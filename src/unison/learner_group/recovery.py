@@ -1,4 +1,7 @@
-"""After a failure: survivors back to the last whole update, lost ranks back from a survivor's state."""
+"""After a failure: survivors back to the last whole update, lost ranks back from a survivor's state.
+
+Where none survived, the first rank comes back from its legacy.
+"""
 
 from collections.abc import Collection
 
@@ -20,7 +23,7 @@ def recover(transport: Transport, error: WorkerError, *, num_updates: int, allow
         The number of ranks that were restarted; the failed update may then be run again.
 
     Raises:
-        LearnerGroupError: no rank survived, or no restart is left.
+        LearnerGroupError: no restart is left, or no rank survived and its legacy is lost too.
         Exception: what a Learner raised by itself; running the update again would raise it again.
     """
     restarts = 0
@@ -30,24 +33,28 @@ def recover(transport: Transport, error: WorkerError, *, num_updates: int, allow
     while True:
         blank |= set(transport.lost)
         survivors = [rank for rank in range(transport.num_workers) if rank not in blank]
-        if not survivors:
-            raise LearnerGroupError(
-                f"No Learner survived, so their state is lost; build a new group and load a checkpoint. {cause}"
-            ) from cause
         try:
             _call(transport, "undo_update", num_updates, ranks=survivors)
             lost = transport.lost
             if restarts + len(lost) > allowed:
-                raise LearnerGroupError(
-                    f"Learners were lost more often than max_learner_restarts allows. The state after {num_updates} "
-                    f"updates can still be saved, and resize() goes on from it. {cause}"
-                ) from cause
+                message = "Learners were lost more often than max_learner_restarts allows. "
+                if survivors:
+                    message += f"The state after {num_updates} updates can be saved, and resize() goes on from it. "
+                raise LearnerGroupError(f"{message}{cause}") from cause
             if lost:
                 restarts += len(lost)
                 transport.restart(lost)
+            if not survivors:
+                if not _call(transport, "inherit", num_updates, ranks=(0,))[0]:
+                    raise LearnerGroupError(
+                        "No Learner survived, and what they left is lost with their machine; build a new group and "
+                        f"load a checkpoint. {cause}"
+                    ) from cause
+                blank.remove(0)
+                survivors = [0]
             if blank:
-                state = _call(transport, "call", "get_state", {}, ranks=survivors[:1])[0]
-                _call(transport, "call", "set_state", {"state": state}, ranks=sorted(blank))
+                state = _call(transport, "ask", "get_state", {}, ranks=survivors[:1])[0]
+                _call(transport, "change", "set_state", {"state": state}, ranks=sorted(blank))
                 blank.clear()
         except WorkerError as another:
             if another.cause.kind == "raised":

@@ -24,9 +24,14 @@ class Segment:
             raise LearnerGroupError("Worker processes need Linux; use num_learners=0 or backend='ray' elsewhere.")
         self.descriptor = os.memfd_create("unison") if descriptor is None else descriptor
 
+    @property
+    def size(self) -> int:
+        """Its length in bytes."""
+        return os.fstat(self.descriptor).st_size
+
     def reserve(self, size: int) -> None:
         """Make the segment at least `size` bytes long, backed by memory (a later access can't fail)."""
-        if os.fstat(self.descriptor).st_size < size:
+        if self.size < size:
             try:
                 os.posix_fallocate(self.descriptor, 0, size)
             except OSError as error:
@@ -44,7 +49,7 @@ class Segment:
 
     def read(self, size: int | None = None) -> bytearray:
         """A copy of the first `size` bytes, or of all."""
-        size = os.fstat(self.descriptor).st_size if size is None else size
+        size = self.size if size is None else size
         data = bytearray(size)
         view = memoryview(data)
         while view:

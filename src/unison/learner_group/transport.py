@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from unison.learner_group.collectives import Collective
+from unison.learner_group.legacy import Legacy
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class WorkerContext:
     rank: int
     world_size: int
     collective: Collective
+    legacy: Legacy | None = None
+    """None where nobody could take its place."""
 
 
 Factory: TypeAlias = Callable[[WorkerContext], Any]

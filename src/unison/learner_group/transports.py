@@ -9,6 +9,7 @@ from unison.learner_group.transport import Transport
 
 PRELOAD = ("unison.learner_group.worker", "unison.algorithms", "torch._dynamo")
 """What every worker needs: imported once before any worker exists, so that a lost one is back in milliseconds."""
+_LONGEST_GRACE_S = 5.0
 
 
 def make_transport(config: AlgorithmConfig, num_learners: int) -> Transport:
@@ -25,6 +26,7 @@ def make_runner_transport(config: AlgorithmConfig, num_runners: int) -> Transpor
 
 def _make(config: AlgorithmConfig, num_workers: int, cpus: float, gpus: float) -> Transport:
     num_threads, timeout_s = config.num_threads or 1, config.learner_timeout_s
+    start_timeout_s, grace_s = config.learner_start_timeout_s, min(_LONGEST_GRACE_S, timeout_s / 2)
     if config.backend == "ray" or (config.backend == "auto" and is_in_use()):
         learners = config.num_learners * config.num_cpus_per_learner
         return RayTransport(
@@ -34,5 +36,13 @@ def _make(config: AlgorithmConfig, num_workers: int, cpus: float, gpus: float) -
             total_cpus=max(learners, num_workers * cpus) + config.num_env_runners * config.num_cpus_per_env_runner,
             num_threads=num_threads,
             timeout_s=timeout_s,
+            start_timeout_s=start_timeout_s,
+            grace_s=grace_s,
         )
-    return ProcessTransport(num_threads=num_threads, timeout_s=timeout_s, preload=PRELOAD)
+    return ProcessTransport(
+        num_threads=num_threads,
+        timeout_s=timeout_s,
+        start_timeout_s=start_timeout_s,
+        grace_s=grace_s,
+        preload=PRELOAD,
+    )

@@ -2,7 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -115,6 +116,19 @@ class UpdatePipeline:
         self.finish_all()
         return self.get_results(block=False)
 
+    def call(self, method: str, *args: Any, ranks: Collection[int] | None = None) -> list[Any]:
+        """Call a method of some or all Learners after all updates in flight; results stay for `get_results()`.
+
+        Where a rank is lost meanwhile, the call is made again: whatever is called may be called twice.
+        """
+        self.finish_all()
+
+        def attempt() -> list[Any]:
+            call = self.transport.call(method, *args, ranks=ranks)
+            return self.transport.gather(call, timeout=self._config.learner_timeout_s)
+
+        return self.survive(attempt)
+
     def survive(self, attempt: Callable[[], T]) -> T:
         """Make an attempt again and again, with all ranks whole before each, until none is lost in it.
 
@@ -152,17 +166,25 @@ class UpdatePipeline:
 
     def _finish_oldest(self) -> Results:
         """Wait for the oldest update, whatever befalls the Learners meanwhile."""
-        ticket = self._in_flight[0]
         start = time.perf_counter()
-        answers = self.survive(lambda: self.transport.gather(ticket.call, timeout=self._config.learner_timeout_s))
-        self._in_flight.popleft()
+        answers = self.survive(self._gather_oldest)
+        self._seconds["seconds_wait"] += time.perf_counter() - start
+        return self._close_oldest(answers)
+
+    def _gather_oldest(self) -> list[Any]:
+        return self.transport.gather(self._in_flight[0].call, timeout=self._config.learner_timeout_s)
+
+    def _close_oldest(self, answers: list[Any]) -> Results:
+        """The oldest update has been trained."""
+        ticket = self._in_flight.popleft()
         self.counts.trained += 1
         self._restarts_in_a_row = 0
-        self._seconds["seconds_queued"] += start - ticket.submitted_at
-        self._seconds["seconds_wait"] += time.perf_counter() - start
         results: Results = answers[0]["results"]
-        self.num_updates = int(results[ALL_MODULES]["num_updates"])
-        results[ALL_MODULES]["ticket"] = float(ticket.number)
+        totals = results[ALL_MODULES]
+        trained_s = totals["seconds_prepare"] + totals["seconds_steps"]
+        self._seconds["seconds_queued"] += max(0.0, time.perf_counter() - ticket.submitted_at - trained_s)
+        self.num_updates = int(totals["num_updates"])
+        totals["ticket"] = float(ticket.number)
         if ticket.return_state:
             results["_rl_module_state_after_update"] = answers[0]["state"]
         return results
@@ -171,6 +193,9 @@ class UpdatePipeline:
         """Roll survivors back, bring lost ranks back, hand in again what is in flight; or raise, and count."""
         start = time.perf_counter()
         try:
+            with suppress(WorkerError):  # those that all ranks had finished before count, and are not run again
+                while self._in_flight:
+                    self._finished.append(self._close_oldest(self._gather_oldest()))
             allowed = self._config.max_learner_restarts - self._restarts_in_a_row
             restarts = recover(self.transport, error, num_updates=self.num_updates, allowed=allowed)
             self._restarts_in_a_row += restarts
@@ -180,6 +205,7 @@ class UpdatePipeline:
         except BaseException:
             self.counts.failed += len(self._in_flight)
             self._in_flight.clear()
+            self._restarts_in_a_row = 0  # whoever tries again after the error may
             raise
         finally:
             self._seconds["seconds_recover"] += time.perf_counter() - start

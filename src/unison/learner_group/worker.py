@@ -1,6 +1,7 @@
 """What a worker of a LearnerGroup hosts: a Learner, and what the group asks of it."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +9,9 @@ from unison.config import AlgorithmConfig
 from unison.errors import ConfigError
 from unison.learner import TorchLearner
 from unison.learner.learner import ShouldUpdate
+from unison.learner.memento import resume, take_memento
+from unison.learner_group.legacy import Legacy
+from unison.learner_group.shared_memory import SharedMemoryError
 from unison.learner_group.transport import WorkerContext
 from unison.modules import MultiAgentRLModuleSpec, SingleAgentRLModuleSpec
 from unison.registry import lookup
@@ -44,7 +48,8 @@ class LearnerFactory:
             learner.add_module(**arguments)
         if self.should_update is not None:
             learner.replace_should_update(self.should_update)
-        return LearnerWorker(learner)
+        # Learners are alike: one of them writes down what it has learned.
+        return LearnerWorker(learner, context.legacy if context.rank == 0 else None)
 
 
 def learner_class(config: AlgorithmConfig) -> type[TorchLearner]:
@@ -60,10 +65,18 @@ def learner_class(config: AlgorithmConfig) -> type[TorchLearner]:
 
 
 class LearnerWorker:
-    """The methods that a LearnerGroup calls by name, on every rank alike."""
+    """The methods that a LearnerGroup calls by name, on every rank alike.
 
-    def __init__(self, learner: TorchLearner) -> None:
+    Args:
+        learner: built.
+        legacy: where its state is left after each change.
+    """
+
+    def __init__(self, learner: TorchLearner, legacy: Legacy | None) -> None:
         self.learner = learner
+        self._legacy = legacy
+        if legacy is not None and not legacy.find():
+            self._leave()
 
     def update(self, source: str, data: Any, arguments: Mapping[str, Any], *, return_state: bool) -> dict[str, Any]:
         """One update from a "batch" or from "episodes"; rank 0 returns the results, and the weights if asked for."""
@@ -71,11 +84,22 @@ class LearnerWorker:
         results: dict[str, Any] = dict(method(data, **arguments))
         if self.learner.collective.rank > 0:
             return {}  # All ranks have the same results.
+        self._leave()
         return {"results": results, "state": self.learner.get_module_state() if return_state else None}
 
     def undo_update(self, num_updates: int) -> None:
         """Go back to the state after `num_updates` updates, if the last one went beyond it."""
         self.learner.undo_update(num_updates)
+        if self.learner.counters["num_updates"] > num_updates:
+            self.inherit(num_updates)
+
+    def inherit(self, num_updates: int) -> bool:
+        """Go on from what this rank has left after `num_updates` updates; whether there is such a thing."""
+        for memento in [] if self._legacy is None else self._legacy.find():
+            if memento.num_updates <= num_updates:
+                resume(self.learner, memento)
+                return True
+        return False
 
     def get_module_ids(self) -> list[ModuleID]:
         """The ids of the Learner's modules."""
@@ -85,16 +109,30 @@ class LearnerWorker:
         """Add a module, unless it is there from an attempt that failed on another rank."""
         if arguments["module_id"] not in self.learner.module:
             self.learner.add_module(**arguments)
+        self._leave()
 
     def drop_module(self, module_id: ModuleID) -> None:
         """Remove a module, unless it is gone from an attempt that failed on another rank."""
         if module_id in self.learner.module:
             self.learner.remove_module(module_id)
+        with suppress(SharedMemoryError):  # What was left before serves too, and this may be to undo for lack of room.
+            self._leave()
 
-    def apply(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-        """`function(learner, **arguments)`."""
-        return function(self.learner, **arguments)
+    def apply(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> tuple[Any, int]:
+        """`function(learner, **arguments)`, which may change the Learner, and how many updates that has had since."""
+        answer = function(self.learner, **arguments)
+        self._leave()
+        return answer, self.learner.counters["num_updates"]
 
-    def call(self, method: str, arguments: Mapping[str, Any]) -> Any:
-        """A method of the Learner by name."""
+    def ask(self, method: str, arguments: Mapping[str, Any]) -> Any:
+        """A method of the Learner, by name, that changes nothing."""
         return getattr(self.learner, method)(**arguments)
+
+    def change(self, method: str, arguments: Mapping[str, Any]) -> None:
+        """A method of the Learner, by name, that changes it."""
+        getattr(self.learner, method)(**arguments)
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._legacy is not None:
+            self._legacy.leave(take_memento(self.learner))

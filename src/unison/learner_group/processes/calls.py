@@ -42,10 +42,10 @@ class ProcessCall(RunningCall):
 
 
 class WorkerProcess:
-    """A worker as its driver knows it."""
+    """A worker as its driver knows it; `legacy` is what those of its rank leave to each other."""
 
-    def __init__(self, rank: int, pid: int, channel: Channel) -> None:
-        self.rank, self.pid, self.channel = rank, pid, channel
+    def __init__(self, rank: int, pid: int, channel: Channel, legacy: list[Segment]) -> None:
+        self.rank, self.pid, self.channel, self.legacy = rank, pid, channel, legacy
         self.descriptor = channel.fileno()
         self.last_words = Segment()
         self.queue: deque[ProcessCall] = deque()

@@ -38,10 +38,10 @@ class Payload(NamedTuple):
         """All of it as one string of bytes."""
         return b"".join(part for _, part in self._parts())
 
-    def write(self, segment: Segment) -> None:
-        """Copy all of it to the start of a segment."""
+    def write(self, segment: Segment, start: int = 0) -> None:
+        """Copy all of it to a segment, from its byte `start` on."""
         for offset, part in self._parts(pad=False):
-            segment.write(part, offset)
+            segment.write(part, start + offset)
 
     def _parts(self, *, pad: bool = True) -> Iterator[tuple[int, bytes | memoryview]]:
         yield 0, self.skeleton

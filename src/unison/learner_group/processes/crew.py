@@ -14,8 +14,10 @@ from unison.learner_group.failures import Failure, FailureKind, WorkerError
 from unison.learner_group.processes.calls import ProcessCall, Slot, WorkerProcess
 from unison.learner_group.processes.codec import Payload, decode, encode
 from unison.learner_group.processes.family import Family
+from unison.learner_group.processes.legacy import NUM_KEPT
 from unison.learner_group.processes.wire import INLINE, INLINE_BYTES, RETAINED, Header, Kind, Packet, PeerGone
 from unison.learner_group.processes.worker import Setup
+from unison.learner_group.shared_memory import Segment
 
 _LOOK_S = 0.1  # between looks for overdue workers
 _LARGEST_KEPT = 16 << 20  # a larger result is rare: its memory goes back to the system
@@ -63,11 +65,13 @@ class Crew:
         for slot in self._slots:
             slot.known_to.difference_update(ranks)
         for rank in ranks:
-            worker = self.workers[rank] = WorkerProcess(rank, *self.family.spawn())
+            before = self.workers.get(rank)
+            legacy = before.legacy if before else [Segment() for _ in range(NUM_KEPT)]
+            worker = self.workers[rank] = WorkerProcess(rank, *self.family.spawn(), legacy)
             self._by_descriptor[worker.descriptor] = worker
             self._poll.register(worker.descriptor, select.POLLIN)
-            files = [worker.last_words.descriptor, *self._meeting.descriptors]
-            self._ask(worker, call, header._replace(value=rank), body, files)
+            own = [segment.descriptor for segment in (worker.last_words, *legacy)]
+            self._ask(worker, call, header._replace(value=rank), body, [*own, *self._meeting.descriptors])
         self.wait(call, self._deadlines.start)
         self._settle(self._deadlines.start)
         for rank, failure in call.failures.items():

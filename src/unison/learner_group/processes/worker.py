@@ -14,6 +14,7 @@ import torch
 from unison.learner_group.collectives import Collective, CollectiveAborted, Joiner
 from unison.learner_group.processes.codec import Payload, decode, encode
 from unison.learner_group.processes.complaint import Complaint
+from unison.learner_group.processes.legacy import NUM_KEPT, SharedLegacy
 from unison.learner_group.processes.wire import INLINE, INLINE_BYTES, RETAINED, Channel, Header, Kind, Packet, PeerGone
 from unison.learner_group.shared_memory import Segment
 from unison.learner_group.transport import Factory, WorkerContext
@@ -22,7 +23,7 @@ _FOREVER_S = 1e6
 
 
 class Setup(NamedTuple):
-    """What a worker is told first. Its rank is in the header, its last words' and the meeting's files in the packet."""
+    """What a worker is told first. Its rank is in the header; the files of its last words, legacy and meeting too."""
 
     world_size: int
     num_threads: int
@@ -107,12 +108,13 @@ class Worker:
         return header, b""
 
     def _set_up(self, setup: Setup, rank: int, descriptors: list[int]) -> None:
-        last_words, *meeting = descriptors
+        last_words, *others = descriptors
+        legacy, meeting = SharedLegacy([Segment(file) for file in others[:NUM_KEPT]]), others[NUM_KEPT:]
         faulthandler.enable(file=last_words)
         faulthandler.register(signal.SIGUSR1, file=last_words)
         torch.set_num_threads(setup.num_threads)
         self._collective = setup.joiner(rank, meeting)
-        self._hosted = setup.factory(WorkerContext(rank, setup.world_size, self._collective))
+        self._hosted = setup.factory(WorkerContext(rank, setup.world_size, self._collective, legacy))
 
 
 def _failed(error: BaseException) -> tuple[Header, bytes]:

@@ -134,6 +134,14 @@ class RayCluster:
             told = str(error).split(" Some common causes")[0]  # several lines of guesses
             raise ActorGone(" ".join(told.split())) from error
 
+    def is_intact(self, ref: Ref) -> bool:
+        """Whether an object that was there can still be had."""
+        try:
+            self._ray.get(ref)
+        except self._ray.exceptions.RayError:
+            return False
+        return True
+
     def kill(self, actor: ActorHandle) -> None:
         """End the process of an actor, also if it no longer listens."""
         if self.is_alive:

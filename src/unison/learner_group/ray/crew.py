@@ -12,7 +12,7 @@ from unison.learner_group.failures import Failure, FailureKind, WorkerError
 from unison.learner_group.processes.crew import Deadlines
 from unison.learner_group.ray.cluster import ActorGone, ActorHandle, RayCluster, Ref
 from unison.learner_group.ray.references import lift
-from unison.learner_group.ray.worker import Answer, Message, Setup
+from unison.learner_group.ray.worker import NUM_KEPT, Answer, Message, Setup
 from unison.learner_group.running_call import RunningCall
 
 _LOOK_S = 0.1  # between looks for overdue workers
@@ -29,14 +29,21 @@ class RayCall(RunningCall):
     def __init__(self, method: str, ranks: Iterable[int], objects: Sequence[Ref] = ()) -> None:
         super().__init__(method, ranks)
         self.answers: dict[int, Ref] = {}
+        self.left: dict[int, Ref] = {}
         self.awaited = list(objects)
 
 
 class RayRank:
-    """A worker as its driver knows it; `end` is a call that ends with the process."""
+    """A worker as its driver knows it.
 
-    def __init__(self, rank: int, actor: ActorHandle) -> None:
-        self.rank, self.actor = rank, actor
+    Args:
+        rank: of the worker.
+        actor: its process; the call `end` ends with it.
+        legacy: what those of its rank leave to each other, the oldest first.
+    """
+
+    def __init__(self, rank: int, actor: ActorHandle, legacy: "deque[Ref]") -> None:
+        self.rank, self.actor, self.legacy = rank, actor, legacy
         self.end: Ref = actor.end.remote()
         self.pid: Ref = actor.pid.remote()
         self.stack: Ref = None
@@ -50,7 +57,8 @@ class RayRank:
         if not self.queue:
             self.busy_since, self.was_warned = time.monotonic(), False
         self.queue.append(call)
-        call.answers[self.rank] = self.actor.serve.remote(task, number, message, *objects)
+        serve = self.actor.serve.options(num_returns=2)
+        call.answers[self.rank], call.left[self.rank] = serve.remote(task, number, message, *objects)
 
     def answered(self) -> RayCall:
         """Its current call is over."""
@@ -81,9 +89,10 @@ class RayCrew:
         call = RayCall("start", ranks)
         message = self._message(self._setup, "The factory of the workers' objects")
         for rank in ranks:
-            self.workers[rank] = RayRank(rank, self._cluster.spawn(self._group, rank, self._resources))
+            legacy: deque[Ref] = self.workers[rank].legacy if rank in self.workers else deque(maxlen=NUM_KEPT)
+            self.workers[rank] = RayRank(rank, self._cluster.spawn(self._group, rank, self._resources), legacy)
         for rank in ranks:
-            self.workers[rank].ask(call, "set_up", rank, message, [list(sys.path)])
+            self.workers[rank].ask(call, "set_up", rank, message, [list(sys.path), *self._still_there(rank)])
         self.wait(call, self._deadlines.start)
         self._settle(self._deadlines.start)
         for rank, failure in call.failures.items():
@@ -144,6 +153,12 @@ class RayCrew:
     def pids(self) -> list[int]:
         """The process ids, by rank, of workers that are not lost."""
         return [self._cluster.get(worker.pid) for _, worker in sorted(self.workers.items()) if not worker.failure]
+
+    def _still_there(self, rank: int) -> list[Ref]:
+        """The legacy of a rank, the newest first, without what was lost with a node."""
+        newest_first = list(reversed(self.workers[rank].legacy))
+        there = set(self._cluster.ready(newest_first, 0.0))
+        return [ref for ref in newest_first if ref in there and self._cluster.is_intact(ref)]
 
     def _message(self, value: object, what: str) -> "Message | Ref":
         """Encoded once for all ranks; in the object store, unless it is small."""
@@ -206,6 +221,8 @@ class RayCrew:
         try:
             answer: Answer = self._cluster.get(ref)
             value = answer.message.open()
+            if answer.has_left:
+                worker.legacy.append(worker.queue[0].left[worker.rank])
             if not answer.is_result:
                 failure = value.failure(worker.rank)
         except ActorGone as error:

@@ -11,11 +11,14 @@ import numpy as np
 import torch
 
 from unison.learner_group.collectives import Collective, CollectiveAborted, Joiner
+from unison.learner_group.legacy import Legacy
 from unison.learner_group.processes.codec import decode, encode
 from unison.learner_group.processes.complaint import Complaint
 from unison.learner_group.ray.references import fill
 from unison.learner_group.transport import Factory, WorkerContext
 
+NUM_KEPT = 3
+"""Values of a legacy."""
 _INLINE_BYTES = 64 << 10  # Ray sends less than 100 KiB beside the call, not through its store
 
 
@@ -44,10 +47,33 @@ class Message(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a call came to: its result, or a Complaint."""
+    """What a call came to: its result, or a Complaint; and whether something new was left meanwhile."""
 
     is_result: bool
     message: Message
+    has_left: bool
+
+
+class StoredLegacy(Legacy):
+    """Goes to the driver beside each answer, which keeps a reference to it in the object store.
+
+    Args:
+        found: what was left before, the newest first.
+    """
+
+    def __init__(self, found: Sequence["Message"]) -> None:
+        self._found = list(found)
+        self.fresh: Message | None = None
+        """What was left since the last answer."""
+
+    def leave(self, value: Any) -> None:
+        """Take a copy."""
+        self.fresh = Message.of(value)
+        self._found = [self.fresh, *self._found][:NUM_KEPT]
+
+    def find(self) -> list[Any]:
+        """Open them all."""
+        return [message.open() for message in self._found]
 
 
 class Setup(NamedTuple):
@@ -64,21 +90,24 @@ class RayWorker:
 
     def __init__(self) -> None:
         self._hosted: Any = None
+        self._legacy = StoredLegacy([])
         self._collective: Collective | None = None
         self._failed_epoch = 0
         self._thread: int | None = None
 
-    def serve(self, task: str, number: int, message: Message, *objects: Any) -> Answer:
-        """Set up as rank `number`, or call a method in epoch `number`."""
+    def serve(self, task: str, number: int, message: Message, *objects: Any) -> tuple[Answer, Message | None]:
+        """Set up as rank `number`, or call a method in epoch `number`; the answer, and what was left meanwhile."""
         self._thread = threading.get_ident()
         try:
-            return Answer(True, Message.of(getattr(self, f"_{task}")(number, message, objects)))
+            is_result, told = True, Message.of(getattr(self, f"_{task}")(number, message, objects))
         except BaseException as error:  # whatever it is, the driver decides
             if task == "call":
                 self._failed_epoch = number
             if self._collective is not None:
                 self._collective.abort()
-            return Answer(False, Message.of(Complaint.about(error)))
+            is_result, told = False, Message.of(Complaint.about(error))
+        fresh, self._legacy.fresh = self._legacy.fresh, None
+        return Answer(is_result, told, fresh is not None), fresh
 
     def pid(self) -> int:
         """The process id."""
@@ -99,7 +128,8 @@ class RayWorker:
         setup: Setup = message.open()
         torch.set_num_threads(setup.num_threads)
         self._collective = setup.joiner(rank, ())
-        self._hosted = setup.factory(WorkerContext(rank, setup.world_size, self._collective))
+        self._legacy = StoredLegacy(objects[1:])
+        self._hosted = setup.factory(WorkerContext(rank, setup.world_size, self._collective, self._legacy))
 
     def _call(self, epoch: int, message: Message, objects: Sequence[Any]) -> Any:
         if self._collective is None:
