@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from unison.checkpoint.atomic import remove, sweep
 from unison.checkpoint.reader import is_whole, read_manifest
@@ -98,11 +98,11 @@ class CheckpointKeeper:
         """How good a checkpoint with these results is, larger is better; None if nothing says so."""
         if self._keep_best_by is None:
             return None
-        value: object = results
+        value: Any = results
         for key in self._keep_best_by.split("/"):
             if not isinstance(value, Mapping):
                 return None
-            value = value.get(key)
+            value = cast("Mapping[str, Any]", value).get(key)
         if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
             return None
         return self._sign * value

@@ -91,6 +91,16 @@ def test_the_last_checkpoints_and_the_best_are_kept(tmp_path: Path) -> None:
     assert manifest.metadata["results"]["evaluation"]["episode_return_mean"] == 7.0  # type: ignore[index,call-overload]
 
 
+def test_each_better_evaluation_is_saved_when_it_comes(tmp_path: Path) -> None:
+    config = scripted_config(1.0, 7.0, 3.0, 7.0, 9.0, 2.0)
+    config.checkpointing(keep_last=1, keep_best_by="evaluation/episode_return_mean", checkpoint_at_end=False)
+    saved = [p.iteration for p in TrainingRun(config, tmp_path / "run", stop_steps=5 * 64) if p.checkpoint is not None]
+    assert saved == [1, 2, 5]
+    assert checkpoints(tmp_path / "run") == [5]
+    list(TrainingRun.resume(tmp_path / "run", stop_steps=6 * 64))
+    assert checkpoints(tmp_path / "run") == [5], "the best of the run before counts after a resumption"
+
+
 def test_a_resumed_run_has_the_same_curve(tmp_path: Path) -> None:
     config = tiny_config(lr=[[0, 1e-3], [512, 0.0]]).checkpointing(checkpoint_interval=3)
     list(TrainingRun(config, tmp_path / "whole", stop_steps=6 * 64))
