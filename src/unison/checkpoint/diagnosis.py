@@ -29,9 +29,11 @@ def why_damaged(name: str, stream: io.FileIO, size: int, files: Mapping[str, Fil
             return f"holds the content of '{other}': the files were swapped or copied over"
     stream.seek(0)
     start = stream.read(8)
-    for magic, what in _FOREIGN_STARTS.items():
-        if start.startswith(magic):
-            return f"is foreign: {what}"
+    # A file of ours begins with the length of its header, whose bytes may look like the beginning of a pickle.
+    if int.from_bytes(start, "little") > expected.size:
+        for magic, what in _FOREIGN_STARTS.items():
+            if start.startswith(magic):
+                return f"is foreign: {what}"
     if size < expected.size:
         return f"is truncated: {size} of {expected.size} bytes"
     if size > expected.size:

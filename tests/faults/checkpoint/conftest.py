@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from support.tally import TALLY
 from unison.checkpoint import read_checkpoint, write_checkpoint
 
 SCRIPT = Path(__file__).with_name("writer_process.py")
@@ -18,9 +19,12 @@ SCRIPT = Path(__file__).with_name("writer_process.py")
 class WriterProcess:
     """Sends jobs to `writer_process.py` and returns its answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, *arguments: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(SCRIPT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-W", "ignore", str(SCRIPT), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         functions = runpy.run_path(str(SCRIPT))
         self._contents, self._generation_of = functions["contents"], functions["generation_of"]
@@ -51,8 +55,25 @@ class WriterProcess:
         self._process.communicate()
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was tried. A test that found anything lost or half-read has failed."""
+    if TALLY:
+        terminalreporter.section("faults tried")
+        for what, count in sorted(TALLY.items()):
+            terminalreporter.write_line(f"{count:>6,}  {what}")
+        terminalreporter.write_line(f"{TALLY.total():>6,}  in all")
+
+
 @pytest.fixture(scope="module")
 def writer() -> Iterator[WriterProcess]:
     process = WriterProcess()
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="module")
+def trainer() -> Iterator[WriterProcess]:
+    """One whose forks find an algorithm built."""
+    process = WriterProcess("algorithm")
     yield process
     process.close()

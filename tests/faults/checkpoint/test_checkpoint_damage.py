@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from support.tally import TALLY
 from unison.checkpoint import is_whole, read_checkpoint, write_checkpoint
 from unison.errors import CheckpointError
 
@@ -35,6 +36,7 @@ def refusal(path: Path, name: str, parts: list[str] | None = None) -> str:
     with pytest.raises(CheckpointError) as caught:
         read_checkpoint(path, parts)
     assert f"'{name}'" in str(caught.value)
+    TALLY["corruptions of a bare checkpoint"] += 1
     assert "'" + str(path) not in str(caught.value)
     return str(caught.value)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from support.tally import TALLY
 from unison.checkpoint import CheckpointKeeper, read_checkpoint
 
 RANDOM_KILLS = 60
@@ -33,7 +34,7 @@ def test_kill_at_every_step_of_writing(writer: Any, tmp_path: Path, case: str, t
         writer.write(path, new)
         if not answer["killed"]:
             break
-    print(f"{case}: {step - 1} kills: {outcomes}")
+    TALLY["kills at each step of writing a bare checkpoint"] += step - 1
     assert outcomes["old"] > (8 if torn else 30), "the writer was expected to take more steps than that"
     assert outcomes["new"] > (0 if torn else 3)
 
@@ -50,6 +51,7 @@ def test_kill_at_random_moments(writer: Any, tmp_path: Path) -> None:
             found = writer.read(path)
             assert finished <= found <= finished + 1, "a checkpoint that was written is gone"
             last = found
+    TALLY["kills at random moments of writing a bare checkpoint"] += RANDOM_KILLS
     assert last >= RANDOM_KILLS
     writer.write(path, last + 1)
 
@@ -92,7 +94,7 @@ def test_kill_at_every_step_of_keeping(writer: Any, tmp_path: Path) -> None:
         if not answer["killed"]:
             break
     assert step > 60
-    print(f"{step - 1} kills")
+    TALLY["kills at each step of keeping the last and the best"] += step - 1
 
 
 def test_saving_copies_nothing_and_reading_copies_once(writer: Any, tmp_path: Path) -> None:

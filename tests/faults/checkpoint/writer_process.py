@@ -9,12 +9,15 @@ and what it reported.
 import gc
 import json
 import os
+import random
 import select
 import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +126,54 @@ def read_large(job: dict[str, Any], report: int) -> None:
     read_checkpoint(job["path"])
 
 
+def save_algorithm(job: dict[str, Any], report: int) -> None:
+    """Save an algorithm that the parent has trained for so many iterations; or train on while it is written."""
+    random.seed(0)  # Python gives every fork another state.
+    algorithm = trained_algorithm(job["generation"])
+    algorithm.save_state(job["path"], background=job["background"])
+    if job["background"]:
+        algorithm.train()
+        algorithm.wait_for_saves()
+
+
+def train_run(job: dict[str, Any], report: int) -> None:
+    """Begin a run in a folder, or go on with it, to its end."""
+    from unison.algorithms.run_folder import RunFolder, TrainingRun
+
+    random.seed(0)
+    os.write(report, b"begun\n")
+    folder = RunFolder(job["path"])
+    if folder.holds_a_run and folder.read_outcome() is not None:
+        return  # It was killed when all was done.
+    if folder.holds_a_run:
+        run = TrainingRun.resume(job["path"])
+    else:
+        run = TrainingRun(run_config(), job["path"], stop_steps=job["steps"])
+    for _ in run:
+        pass
+
+
+@cache
+def trained_algorithm(iterations: int) -> Any:
+    """An algorithm of small networks; the parent trains it before it forks."""
+    algorithm = run_config().build()
+    for _ in range(iterations):
+        algorithm.train()
+    return algorithm
+
+
+def run_config() -> Any:
+    """A run that saves at intervals and at each better evaluation."""
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from support.runs import tiny_config
+
+    config = tiny_config().env_runners(normalize_rewards=True)
+    config.evaluation(evaluation_interval=3, evaluation_duration=2)
+    return config.checkpointing(
+        checkpoint_interval=2, keep_last=2, keep_best_by="evaluation/episode_return_mean"
+    ).reporting(loggers=("jsonl",))
+
+
 def reset_peak_memory() -> None:
     global _base
     Path("/proc/self/clear_refs").write_text("5")
@@ -139,11 +190,15 @@ def peak_memory() -> int:
 
 
 _base = 0
-JOBS = {f.__name__: f for f in (write, write_forever, keep, write_large, read_large)}
+JOBS = {f.__name__: f for f in (write, write_forever, keep, write_large, read_large, save_algorithm, train_run)}
 
 
 def serve() -> None:
     """Fork for each job; one with `delay` is killed from outside so many seconds after its first report."""
+    torch.set_num_threads(1)
+    if "algorithm" in sys.argv:  # A larger process takes longer to fork.
+        for iterations in (1, 2):
+            trained_algorithm(iterations)
     gc.freeze()  # else the forks' collectors touch, and so copy, everything that was imported
     for line in sys.stdin:
         job = json.loads(line)
@@ -155,6 +210,8 @@ def serve() -> None:
                 os.close(readable)
                 run(job, writable)
                 code = 0
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(code)
         os.close(writable)

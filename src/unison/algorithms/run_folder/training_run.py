@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, final
+from typing import Any, cast, final
 
 from unison.algorithms.algorithm import Algorithm
 from unison.algorithms.run_folder.extras import is_installed
@@ -13,7 +13,7 @@ from unison.algorithms.run_folder.loggers import MetricsLogger, check_loggers, o
 from unison.algorithms.run_folder.progress import Progress, Speedometer
 from unison.algorithms.run_folder.rows import flatten, plain
 from unison.algorithms.run_folder.stopping import Outcome, StopConditions, StopReason
-from unison.checkpoint import CheckpointKeeper
+from unison.checkpoint import RESULTS, CheckpointKeeper, read_manifest
 from unison.config import AlgorithmConfig
 from unison.errors import ConfigError, NotBuiltError
 
@@ -64,8 +64,10 @@ class TrainingRun:
         check_loggers(self.config.loggers)
         self.resumed_from: Path | None = None
         """The checkpoint that it goes on from; None if it begins at the start."""
+        self._had_ended = False
         if goes_on:
             self.resumed_from = self.folder.latest_checkpoint()
+            self._had_ended = self.folder.read_outcome() is not None
         else:
             self.folder.check_is_free()
         self._goes_on = goes_on
@@ -132,8 +134,13 @@ class TrainingRun:
             # Before any process is started, so that those that are forked ignore Ctrl-C too.
             interrupts = stack.enter_context(Interrupts(self._on_interrupt))
             algorithm = self._build(stack)
+            results = self._check_goes_on(algorithm)
             loggers = self._open(algorithm, stack)
-            yield from self._train(algorithm, loggers, interrupts)
+            reason = self.stop.reason(flatten(results))
+            if reason is None:
+                yield from self._train(algorithm, loggers, interrupts)
+            else:  # It was killed between its last checkpoint and its end.
+                self._end(algorithm, reason, _last_evaluation(results))
         if is_installed("matplotlib"):
             from unison.algorithms.run_folder.plotting import plot_runs
 
@@ -144,12 +151,22 @@ class TrainingRun:
         stack.callback(algorithm.stop)
         if self.resumed_from is not None:
             algorithm.load_state(self.resumed_from)
-            steps = algorithm.num_env_steps_sampled_lifetime
-            if self.stop.has_done_its_steps(steps):
-                raise ConfigError(
-                    f"The run in {self.folder.path} has done {steps:,} steps; to train on, give a larger --stop-steps."
-                )
         return algorithm
+
+    def _check_goes_on(self, algorithm: Algorithm) -> Mapping[str, Any]:
+        """The results of the checkpoint that a run goes on from, where it was killed before it ended.
+
+        Raises:
+            ConfigError: it had ended, and has nothing left to do.
+        """
+        steps = algorithm.num_env_steps_sampled_lifetime
+        if self._had_ended and self.stop.has_done_its_steps(steps):
+            raise ConfigError(
+                f"The run in {self.folder.path} has done {steps:,} steps; to train on, give a larger --stop-steps."
+            )
+        if self._had_ended or self.resumed_from is None:
+            return {}
+        return cast("Mapping[str, Any]", read_manifest(self.resumed_from).metadata.get(RESULTS, {}))
 
     def _open(self, algorithm: Algorithm, stack: ExitStack) -> list[MetricsLogger]:
         if self._goes_on:
@@ -180,7 +197,7 @@ class TrainingRun:
             for logger in loggers:
                 logger.log(row)
             if "evaluation" in results:
-                evaluation, evaluation_steps = results.get("confirmation", results["evaluation"]), steps
+                evaluation, evaluation_steps = _last_evaluation(results), steps
             reason = self.stop.reason(row) or (StopReason.INTERRUPTED if interrupts.requested else None)
             checkpoint = self._save_if_due(algorithm, keeper, reason, results)
             if reason is not None:
@@ -246,6 +263,10 @@ class TrainingRun:
 def iterations_for(config: AlgorithmConfig, env_steps: int) -> int:
     """How many training iterations come nearest to so many environment steps; at least one."""
     return max(1, round(env_steps / int(config.train_batch_size)))
+
+
+def _last_evaluation(results: Mapping[str, Any]) -> Mapping[str, Any]:
+    return results.get("confirmation", results.get("evaluation", {}))
 
 
 def _with_evaluation(config: AlgorithmConfig, stop: StopConditions) -> AlgorithmConfig:

@@ -135,6 +135,19 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(tmp_path:
     assert len(read_rows(out)) == 2
 
 
+def test_a_run_that_was_killed_between_its_last_checkpoint_and_its_end_is_at_its_end(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    config = tiny_config().evaluation(evaluation_interval=1)
+    list(TrainingRun(config, out, stop_steps=128))
+    ended = RunFolder(out).read_outcome()
+    RunFolder(out).write_run(RunFolder(out).read_stop(), None)  # as it stood before
+    run = TrainingRun.resume(out)
+    assert list(run) == []
+    assert run.outcome.reason is StopReason.STEPS_DONE
+    assert RunFolder(out).read_outcome() == ended
+    assert len(read_rows(out)) == 2
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_with_a_checkpoint_to_go_on_from(tmp_path: Path, number: signal.Signals) -> None:
     out, asked = tmp_path / "run", list[bool]()
