@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from unison.config import AlgorithmConfig, spaces_of
+from unison.config import AlgorithmConfig
 
 _SMALL = 256
 """Units of a layer up to which handing its work out to threads costs more than it saves."""
@@ -20,10 +20,11 @@ def has_small_networks(config: AlgorithmConfig) -> bool:
     widths = [*model["hidden_sizes"], model["lstm_size"] or 0]
     if model["conv_layers"] is not None or max(widths) > _SMALL:
         return False
-    space = config.observation_space
-    if space is None:
-        space = spaces_of(config.env, config.env_config)[0]
-    return not _has_image(space)
+    if config.observation_space is not None:
+        return not _has_image(config.observation_space)
+    found = config.environment_spaces()
+    pairs = list(found.values()) if isinstance(found, dict) else [found]
+    return not any(_has_image(observation_space) for observation_space, _ in pairs)
 
 
 def _has_image(space: Any) -> bool:

@@ -1,5 +1,6 @@
 """Settings as validated data."""
 
+from unison.config.agents import policy_mapping
 from unison.config.algorithm_config import AlgorithmConfig
 from unison.config.building import make_module_spec
 from unison.config.contradictions import Contradiction
@@ -23,5 +24,6 @@ __all__ = [
     "differing_settings",
     "make_environment",
     "make_module_spec",
+    "policy_mapping",
     "spaces_of",
 ]

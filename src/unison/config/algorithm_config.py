@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from unison.config import building, sections
 from unison.config.contradictions import Contradiction, common_contradictions
+from unison.config.environment import FoundSpaces, spaces_of
 from unison.config.fluent import FluentConfig
 from unison.config.schedule import SCHEDULABLE, Schedule
 from unison.config.setter import Setter, catalog
@@ -59,6 +60,17 @@ class AlgorithmConfig(FluentConfig):
             return self.copy().change({**overrides, "algorithm_config_overrides_per_module": {}}).freeze()
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
+
+    def environment_spaces(self) -> FoundSpaces:
+        """The spaces of the environment, which is made once to ask it; a dict by agent where there are many."""
+        if "environment_spaces" not in self._derived:
+            self._derived["environment_spaces"] = spaces_of(self.env, self.env_config)
+        return self._derived["environment_spaces"]
+
+    @property
+    def is_multi_agent(self) -> bool:
+        """Whether many agents act in the environment: it is one of PettingZoo's kind."""
+        return self.env is not None and isinstance(self.environment_spaces(), dict)
 
     def scheduled_settings(self) -> dict[str, Schedule]:
         """The training settings that may follow a schedule, as schedules (lr among them)."""

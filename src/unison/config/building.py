@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from unison.config.agents import spaces_by_module
 from unison.config.environment import spaces_of
 from unison.config.spaces import Space, is_space
 from unison.errors import ConfigError
@@ -65,7 +66,9 @@ def _find_spaces(config: "AlgorithmConfig", env: Any) -> Spaces:
     if config.observation_space is not None and env is None:
         found = (config.observation_space, config.action_space)
     elif env is not None or config.env is not None:
-        found = spaces_of(env if env is not None else config.env, config.env_config)
+        found = spaces_of(env, config.env_config) if env is not None else config.environment_spaces()
+        if isinstance(found, dict):
+            return spaces_by_module(config, found)
     elif config.rl_module_spec is not None or any(config.policies.values()):
         return {}  # the specs may hold spaces of their own; if not, they say so themselves
     else:

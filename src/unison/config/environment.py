@@ -2,39 +2,72 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
+from unison.config import pettingzoo_environments as pettingzoo
+from unison.config.pettingzoo_environments import AgentSpaces
 from unison.config.spaces import Space
-from unison.config.values import thaw
-from unison.errors import ConfigError, EnvironmentFailure
+from unison.config.values import import_from, thaw
+from unison.errors import ConfigError, EnvironmentFailure, MissingExtraError
+
+FoundSpaces: TypeAlias = tuple[Space, Space] | AgentSpaces
+"""Observation and action space; for an environment of many agents, a dict of such pairs by agent."""
 
 
 def make_environment(env: Any, env_config: Mapping[str, Any] | None = None) -> Any:
     """One environment.
 
     Args:
-        env: a Gymnasium id or an environment class, which get `env_config` as keyword arguments, or a function, which
-            gets it as its one argument.
+        env: a Gymnasium id, a PettingZoo id such as "classic/connect_four-v3", "package.module:name", an environment
+            class or a function. Ids, classes and functions without a parameter of their own get `env_config` as
+            keyword arguments; a function with one gets it as its one argument.
         env_config: settings of the environment.
 
     Raises:
         ConfigError: the id is unknown, or there is no `env`.
         EnvironmentFailure: the environment raised while it was made.
+        MissingExtraError: it is one of PettingZoo's, which is not installed.
     """
-    import gymnasium
-
     settings: dict[str, Any] = thaw(env_config or {})
     if env is None:
         raise ConfigError("There is no environment; set one: config.environment('CartPole-v1').")
     try:
-        if isinstance(env, str):
-            return gymnasium.make(env, **settings)
-        return env(**settings) if isinstance(env, type) else env(settings)
-    except gymnasium.error.UnregisteredEnv as error:
-        raise ConfigError(f"Gymnasium knows no environment '{env}': {error}") from error
+        return _make_by_name(env, settings) if isinstance(env, str) else _call(env, settings)
+    except (ConfigError, MissingExtraError):
+        raise
     except Exception as error:
         called = f"with env_config={settings}"
         raise EnvironmentFailure(f"The environment {env!r} could not be made {called}: {error}") from error
+
+
+def _make_by_name(name: str, settings: dict[str, Any]) -> Any:
+    import gymnasium
+
+    if ":" in name:
+        try:
+            return _call(import_from(name), settings)
+        except ConfigError:
+            pass  # "module:Some-v0" is an id that importing the module registers.
+    try:
+        return gymnasium.make(name, **settings)
+    except gymnasium.error.UnregisteredEnv as error:
+        made = pettingzoo.make(name, settings)
+        if made is None:
+            raise ConfigError(f"Gymnasium knows no environment '{name}': {error}") from error
+        return made
+
+
+def _call(env: Any, settings: dict[str, Any]) -> Any:
+    return env(settings) if _takes_settings(env) else env(**settings)
+
+
+def _takes_settings(env: Any) -> bool:
+    """Whether `env` is a function that takes the settings as one argument, rather than each by its name."""
+    if isinstance(env, type):
+        return False
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    places = [p for p in inspect.signature(env).parameters.values() if p.kind in kinds]
+    return len(places) == 1 or sum(p.default is p.empty for p in places) == 1
 
 
 def _makes_vector(env: Any) -> bool:
@@ -51,14 +84,25 @@ def _make_vector(env: Any, env_config: Mapping[str, Any] | None) -> Any:
     return env(num_envs=1, **settings) if isinstance(env, type) else env(settings, num_envs=1)
 
 
-def spaces_of(env: Any, env_config: Mapping[str, Any] | None = None) -> tuple[Space, Space]:
-    """Observation and action space of an environment (an id, class, function, or one already made)."""
+def spaces_of(env: Any, env_config: Mapping[str, Any] | None = None) -> FoundSpaces:
+    """Observation and action space of an environment (an id, class, function, or one already made).
+
+    Returns:
+        The two spaces; for a PettingZoo environment, `{agent_id: (observation space, action space)}`.
+
+    Raises:
+        EnvironmentFailure: the environment can't be made, or does not say its spaces.
+    """
     import gymnasium
 
     if isinstance(env, gymnasium.Env):
         return env.observation_space, env.action_space  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    if pettingzoo.is_environment(env):
+        return pettingzoo.agent_spaces(env)
     made = _make_vector(env, env_config) if _makes_vector(env) else make_environment(env, env_config)
     try:
+        if pettingzoo.is_environment(made):
+            return pettingzoo.agent_spaces(made)
         if isinstance(made, gymnasium.vector.VectorEnv):
             return made.single_observation_space, made.single_action_space  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         return made.observation_space, made.action_space

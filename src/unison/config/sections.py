@@ -17,6 +17,7 @@ from pydantic import (
 from unison.config.describe import Shown
 from unison.config.model import ListOf, ModelConfig
 from unison.config.optimizer import OptimizerSetting
+from unison.config.pettingzoo_environments import name_factory
 from unison.config.schedule import Scheduled
 from unison.config.settings import AnyDict, AnySpace, AnySpec, Class, Function, Settings
 from unison.config.values import freeze, to_plain
@@ -38,8 +39,9 @@ class EnvironmentSection(Section):
 
     positional: ClassVar[bool] = True
 
-    env: str | Function | None = Field(
-        None, description="A Gymnasium id, an environment class, or a function env_config -> environment."
+    env: Annotated[str | Function | None, BeforeValidator(name_factory)] = Field(
+        None,
+        description="A Gymnasium or PettingZoo id, an environment class, or a function env_config -> environment.",
     )
     env_config: AnyDict = Field(
         {}, description="Keyword arguments of the id's or class's environment; the one argument of a function."

@@ -234,6 +234,13 @@ class SingleAgentEpisode:
             raise BatchError(f"Episode '{self.id_}' has no '{key}'; it holds {sorted(self._extra_model_outputs)}.")
         return _at(self._extra_model_outputs[key], index)
 
+    def set_extra_model_output(self, key: str, column: Tree) -> None:
+        """Add or replace one column [T, ...] of the module's outputs; one of another length raises BatchError."""
+        rows = _count(key, column)
+        if rows != self._length:
+            raise BatchError(f"Episode '{self.id_}' has {self._length} steps; '{key}' has {rows}.")
+        self._extra_model_outputs[key] = column
+
     def get_return(self) -> float:
         """The sum of this chunk's rewards."""
         return float(np.sum(self._rewards, dtype=np.float64))

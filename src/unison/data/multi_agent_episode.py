@@ -5,12 +5,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import uuid4
 
+import numpy as np
+
 from unison.data.episode import SingleAgentEpisode
-from unison.errors import BatchError
+from unison.errors import BatchError, StateError
 from unison.types import DEFAULT_MODULE_ID, AgentID, ModuleID, Tree
 
 PolicyMapping = Callable[[AgentID, "MultiAgentEpisode"], ModuleID]
+"""A function `(agent_id, episode) -> module_id`."""
 ALL_AGENTS: Final = "__all__"
+_NAMES: Final = ("id_", "t_started", "is_terminated", "is_truncated")
 
 
 @dataclass(slots=True)
@@ -32,13 +36,14 @@ class MultiAgentEpisode:
 
     Args:
         id_: made up if None; the agents' episodes are named `"<id_>/<agent id>"`.
-        policy_mapping_fn: `(agent_id, episode) -> module_id`, asked once per agent and episode.
-            None maps every agent to DEFAULT_MODULE_ID.
+        policy_mapping_fn: `(agent_id, episode) -> module_id`, asked once per agent and episode. If it draws
+            lots, it does so from `episode.rng`. None maps every agent to DEFAULT_MODULE_ID.
         agent_episodes: ready trajectories, kept as they are.
         env_steps: how many environment steps they hold; None means the longest of them.
         t_started: environment steps before this chunk.
         terminated: the episode is over for all agents, in a final state.
         truncated: the episode was cut from outside for all agents.
+        seed: of `rng`.
     """
 
     def __init__(
@@ -51,13 +56,16 @@ class MultiAgentEpisode:
         t_started: int = 0,
         terminated: bool = False,
         truncated: bool = False,
+        seed: int | list[int] | None = None,
     ) -> None:
         self.id_ = uuid4().hex if id_ is None else id_
         self.agent_episodes: dict[AgentID, SingleAgentEpisode] = dict(agent_episodes or {})
         self.t_started = t_started
         self.is_terminated = terminated
         self.is_truncated = truncated
-        self._policy_mapping_fn = policy_mapping_fn
+        self.policy_mapping_fn = policy_mapping_fn
+        self._seed = seed
+        self._rng: np.random.Generator | None = None
         self._module_ids: dict[AgentID, ModuleID] = {}
         self._pending: dict[AgentID, _Pending] = {}
         longest = max((len(episode) for episode in self.agent_episodes.values()), default=0)
@@ -76,6 +84,18 @@ class MultiAgentEpisode:
         """Whether the episode is over for all agents."""
         return self.is_terminated or self.is_truncated
 
+    @property
+    def rng(self) -> np.random.Generator:
+        """Random numbers of this episode's own, the same in every run of the same seed."""
+        if self._rng is None:
+            self._rng = np.random.default_rng(self._seed)
+        return self._rng
+
+    @property
+    def module_ids(self) -> dict[AgentID, ModuleID]:
+        """The module of each agent that has appeared so far."""
+        return dict(self._module_ids)
+
     def module_for(self, agent_id: AgentID) -> ModuleID:
         """The module that acts for `agent_id` in this episode."""
         if agent_id not in self._module_ids:
@@ -83,7 +103,7 @@ class MultiAgentEpisode:
             if known is not None and known.module_id is not None:
                 module_id = known.module_id
             else:
-                module_id = self._policy_mapping_fn(agent_id, self) if self._policy_mapping_fn else DEFAULT_MODULE_ID
+                module_id = self.policy_mapping_fn(agent_id, self) if self.policy_mapping_fn else DEFAULT_MODULE_ID
             self._module_ids[agent_id] = module_id
         return self._module_ids[agent_id]
 
@@ -208,13 +228,22 @@ class MultiAgentEpisode:
         running = {agent_id: episode for agent_id, episode in self.agent_episodes.items() if not episode.is_done}
         chunk = MultiAgentEpisode(
             self.id_,
-            policy_mapping_fn=self._policy_mapping_fn,
+            policy_mapping_fn=self.policy_mapping_fn,
             agent_episodes={agent_id: episode.cut() for agent_id, episode in running.items()},
             t_started=self.t_started + self._length,
         )
         chunk._module_ids = dict(self._module_ids)
+        chunk._rng = self.rng
         chunk._pending, self._pending = self._pending, {}
         return chunk
+
+    def break_off(self) -> None:
+        """End the episode as truncated with the observations that there are; open steps never happened."""
+        self._pending = {}
+        for episode in self.agent_episodes.values():
+            if not episode.is_done:
+                episode.amend_last(truncated=True)
+        self.is_truncated = not self.is_terminated
 
     def to_numpy(self) -> "MultiAgentEpisode":
         """Stack the trajectories of all agents that have steps, in place. Returns itself."""
@@ -222,3 +251,48 @@ class MultiAgentEpisode:
             if len(episode):
                 episode.to_numpy()
         return self
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything that the episode holds but its `policy_mapping_fn`, for `from_state`."""
+        pending = {
+            agent_id: {
+                "action": step.action,
+                "extra_model_outputs": dict(step.extra_model_outputs),
+                "reward": step.reward,
+                "has_acted": step.has_acted,
+            }
+            for agent_id, step in self._pending.items()
+        }
+        return {name: getattr(self, name) for name in _NAMES} | {
+            "env_steps": self._length,
+            "agent_episodes": {agent_id: episode.get_state() for agent_id, episode in self.agent_episodes.items()},
+            "module_ids": dict(self._module_ids),
+            "pending": pending,
+            "rng": self.rng.bit_generator.state,
+        }
+
+    @staticmethod
+    def from_state(state: Mapping[str, Any], policy_mapping_fn: PolicyMapping | None = None) -> "MultiAgentEpisode":
+        """The episode that gave `state`.
+
+        Raises:
+            StateError: `state` lacks a part of an episode.
+        """
+        parts = {*_NAMES, "env_steps", "agent_episodes", "module_ids", "pending", "rng"}
+        missing = sorted(parts - state.keys())
+        if missing:
+            raise StateError(f"This is no state of a multi-agent episode: it lacks {missing}.")
+        episodes = {agent_id: SingleAgentEpisode.from_state(one) for agent_id, one in state["agent_episodes"].items()}
+        episode = MultiAgentEpisode(
+            state["id_"],
+            policy_mapping_fn=policy_mapping_fn,
+            agent_episodes=episodes,
+            env_steps=state["env_steps"],
+            t_started=state["t_started"],
+            terminated=state["is_terminated"],
+            truncated=state["is_truncated"],
+        )
+        episode._module_ids = dict(state["module_ids"])
+        episode._pending = {agent_id: _Pending(**step) for agent_id, step in state["pending"].items()}
+        episode.rng.bit_generator.state = state["rng"]
+        return episode

@@ -1,25 +1,23 @@
 """Sampling with one agent: environments, a module that acts in them, and episodes that come out."""
 
-import copy
 from collections.abc import Mapping
 from typing import Any, Final, final
 
 import numpy as np
 import torch
 
-from unison.config import AlgorithmConfig, make_module_spec
+from unison.config import AlgorithmConfig
 from unison.data import SingleAgentEpisode
-from unison.errors import ConfigError, StateError
+from unison.data.multi_agent_episode import PolicyMapping
+from unison.errors import ConfigError, ModuleError, StateError
 from unison.modules import MultiAgentRLModule, RLModule
 from unison.sampling.actions import ActionTransform
+from unison.sampling.local_runner import LocalRunner
 from unison.sampling.making import make_environments
-from unison.sampling.metrics import SamplingMetrics, summarize
 from unison.sampling.policy import Policy, RandomPolicy, to_tensors
 from unison.sampling.quota import Quota
 from unison.sampling.reward_normalizer import RewardNormalizer
-from unison.sampling.runner import Runner
 from unison.sampling.running import Finished, Recorder, ReturnCounter, RunningEpisodes
-from unison.sampling.seeding import Seeds
 from unison.sampling.storage import Chunk, Storage, copied, joined
 from unison.types import DEFAULT_MODULE_ID, ModuleID
 
@@ -30,7 +28,7 @@ _EPISODE_BLOCK: Final = 256
 
 
 @final
-class EnvRunner(Runner):
+class EnvRunner(LocalRunner):
     """Samples episodes of one agent.
 
     Episodes hold the policy's own actions, to which `action_logp` refers; the environments get them
@@ -57,89 +55,37 @@ class EnvRunner(Runner):
         worker_index: int = 0,
         evaluation: bool = False,
     ) -> None:
-        self.config = config
-        self.weights_version = 0
-        self._evaluation = evaluation
         self._environments = make_environments(config, evaluation=evaluation)
         self.observation_space = self._environments.observation_space
         self.action_space = self._environments.action_space
-        self.num_envs = self._environments.num_envs
-        self.modules = self._make_modules(module)
+        super().__init__(
+            config,
+            self._environments,
+            module=module,
+            spaces=dict.fromkeys(config.policies, (self.observation_space, self.action_space)),
+            worker_index=worker_index,
+            evaluation=evaluation,
+        )
         self.module_id = _acting_module(config, self.modules)
         self._observations = to_tensors(self._environments.observations)
         self._transform = ActionTransform(self.action_space, scale=config.normalize_actions, clip=config.clip_actions)
         clips = config.normalize_actions or config.clip_actions
         self._clip = ActionTransform(self.action_space, scale=False, clip=clips)
-        self._seeds = Seeds(config.seed, worker_index, evaluation)
         self._policy = Policy(self.modules[self.module_id], self.num_envs, self._seeds.torch_generator)
         self._random = RandomPolicy(self.action_space, self.num_envs)
-        self._running = RunningEpisodes(self.num_envs, f"{'evaluation' if evaluation else 'worker'}{worker_index}-")
-        self._metrics = SamplingMetrics(config.metrics_window)
+        self._running = RunningEpisodes(self.num_envs, self._episode_prefix)
         normalizes = config.normalize_rewards and not evaluation
         self._normalizer = RewardNormalizer(self.num_envs, config.gamma) if normalizes else None
         self._held: list[SingleAgentEpisode] = []
-        self._needs_reset = True
 
-    def _make_modules(self, module: RLModule | MultiAgentRLModule | None) -> MultiAgentRLModule:
-        if module is None:
-            spaces = dict.fromkeys(self.config.policies, (self.observation_space, self.action_space))
-            with torch.random.fork_rng(devices=()):  # pyright: ignore[reportUnknownMemberType]
-                made: MultiAgentRLModule = make_module_spec(self.config, spaces=spaces).build()
-        elif isinstance(module, MultiAgentRLModule):
-            made = copy.deepcopy(module)
-        else:
-            made = MultiAgentRLModule({next(iter(self.config.policies)): copy.deepcopy(module)})
-        return made.cpu().eval().requires_grad_(False)
+    @property
+    def num_episodes_begun(self) -> int:
+        """The episodes that have begun so far; it numbers them."""
+        return self._running.num_begun
 
-    def sample(
-        self,
-        *,
-        num_timesteps: int | None = None,
-        num_episodes: int | None = None,
-        explore: bool | None = None,
-        random_actions: bool = False,
-    ) -> list[SingleAgentEpisode]:
-        """Gather environment steps, or whole episodes.
-
-        Steps come as chunks of episodes, which go on over calls; all environments together give exactly as many
-        as asked for. (Should the last step of all environments give more, the rest comes with the next call.)
-        Whole episodes begin with a fresh reset of all environments; each environment gives its share, so that short
-        episodes are not more likely than long ones.
-
-        Args:
-            num_timesteps: steps of all environments together; None: `rollout_fragment_length` of each.
-            num_episodes: whole episodes, instead of steps.
-            explore: whether actions are drawn; None: as the config says.
-            random_actions: act evenly at random, without the module.
-
-        Raises:
-            ConfigError: both numbers were given, or one that is not positive.
-            EnvironmentFailure: an environment failed and may not be made anew.
-        """
-        if num_timesteps is not None and num_episodes is not None:
-            raise ConfigError("sample() takes num_timesteps or num_episodes, not both.")
-        number = num_timesteps if num_episodes is None else num_episodes
-        if number is not None and number < 1:
-            raise ConfigError(f"sample() was asked for {number} steps or episodes; ask for at least 1.")
-        explores = self._explores(explore)
-        if num_episodes is not None:
-            episodes = self._sample_episodes(num_episodes, explores, random_actions)
-        else:
-            number = self._default_timesteps() if number is None else number
-            episodes = self._sample_steps(number, explores, random_actions)
-        self._metrics.add_steps(sum(len(episode) for episode in episodes))
-        return episodes
-
-    def _explores(self, explore: bool | None) -> bool:
-        default = self.config.evaluation_explore if self._evaluation else self.config.explore
-        return default if explore is None else explore
-
-    def _default_timesteps(self) -> int:
-        length = self.config.rollout_fragment_length
-        if length == "auto":
-            num_runners = max(1, self.config.num_env_runners)
-            length = -(-self.config.train_batch_size // (self.num_envs * num_runners))
-        return length * self.num_envs
+    @num_episodes_begun.setter
+    def num_episodes_begun(self, number: int) -> None:
+        self._running.num_begun = number
 
     def _sample_steps(self, num_timesteps: int, explore: bool, random_actions: bool) -> list[SingleAgentEpisode]:
         self._reset_if_needed()
@@ -233,92 +179,36 @@ class EnvRunner(Runner):
         self._running.finished = []
         self._needs_reset = False
 
-    def evaluate(self, num_episodes: int | None = None, *, explore: bool | None = None) -> dict[str, float]:
-        """Run whole episodes from fresh resets, and average their returns.
-
-        Args:
-            num_episodes: exactly so many; None: `evaluation_duration`. Each environment runs its share.
-            explore: whether actions are drawn; None: as the config says.
-
-        Returns:
-            episode_return_mean, _min and _max, episode_len_mean, num_episodes, num_env_steps_sampled.
-
-        Raises:
-            EnvironmentFailure: an environment failed and may not be made anew.
-        """
-        self.reset_environments()
+    def _run_episodes(self, quota: Quota, explore: bool) -> None:
         self._reset_if_needed()
-        quota = Quota(self.config.evaluation_duration if num_episodes is None else num_episodes, self.num_envs)
-        self._run(ReturnCounter(self.num_envs, self._running), self._explores(explore), quota=quota)
+        self._run(ReturnCounter(self.num_envs, self._running), explore, quota=quota)
         quota.take(self._take_finished())
-        self.reset_environments()
-        lengths = [episode.length for episode in quota.episodes]
-        counts = {"num_episodes": len(lengths), "num_env_steps_sampled": sum(lengths)}
-        return summarize([episode.episode_return for episode in quota.episodes], lengths) | counts
 
-    def set_weights(self, weights: Mapping[ModuleID, Mapping[str, Any]], version: int | None = None) -> None:
-        """Take over weights, `{module_id: state}`; modules that are not here are passed over.
-
-        Args:
-            weights: as `LearnerGroup.get_weights` gives them.
-            version: the number of these weights; None counts on.
-
-        Raises:
-            StateError: they do not fit, or none of them is for the acting module.
-        """
-        if self.module_id not in weights:
-            raise StateError(f"The weights are for {sorted(weights)}, but '{self.module_id}' acts here.")
-        self.modules.set_state({module_id: weights[module_id] for module_id in weights if module_id in self.modules})
-        self.weights_version = self.weights_version + 1 if version is None else version
+    def _refresh_policies(self) -> None:
         self._policy.refresh()
 
-    def get_metrics(self) -> dict[str, float]:
-        """Averages over the last `metrics_window` episodes (NaN before the first ends), and counts.
+    def _forget_module(self, module_id: ModuleID) -> None:
+        if module_id == self.module_id:
+            raise ModuleError(f"Module '{module_id}' acts for the only agent; it can't be removed.")
 
-        `num_episodes` and `num_env_steps_sampled` count since the last call, `..._lifetime` since the beginning.
-        """
-        return self._metrics.report() | {"num_environment_restarts": self._environments.num_restarts}
+    def set_policy_mapping_fn(self, policy_mapping_fn: PolicyMapping) -> None:
+        """There is nothing to map: raises ConfigError."""
+        raise ConfigError("policy_mapping_fn is for environments of many agents; this one has one.")
 
-    def reset_environments(self) -> None:
-        """Abandon the running episodes; the next sample begins with a fresh reset.
-
-        Environments can't be saved, so `set_state` does the same. Who calls this when saving a checkpoint makes the run
-        that goes on and the one that is resumed from the checkpoint continue alike.
-        """
-        self._needs_reset = True
+    def set_weights(self, weights: Mapping[ModuleID, Mapping[str, Any]], version: int | None = None) -> None:
+        """See LocalRunner.set_weights; those of the acting module must be among them."""
+        if self.module_id not in weights:
+            raise StateError(f"The weights are for {sorted(weights)}, but '{self.module_id}' acts here.")
+        super().set_weights(weights, version)
 
     def get_state(self) -> dict[str, Any]:
         """Random numbers, normalizer and counters; not the weights, and not the environments."""
-        return {
-            "seeds": self._seeds.get_state(),
-            "reward_normalizer": None if self._normalizer is None else self._normalizer.get_state(),
-            "metrics": self._metrics.get_state(),
-            "num_episodes_begun": self._running.num_begun,
-            "num_environment_restarts": self._environments.num_restarts,
-        }
+        normalizer = None if self._normalizer is None else self._normalizer.get_state()
+        return {**super().get_state(), "reward_normalizer": normalizer}
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of `get_state`: running episodes are abandoned, environments reset by the saved seeds.
-
-        Raises:
-            StateError: the state lacks a part.
-        """
-        if "runners" in state:
-            state = state["runners"][0]  # that of a group of runners: the first goes on
-        missing = sorted(self.get_state().keys() - state.keys())
-        if missing:
-            raise StateError(f"The state of the env runner lacks {missing}.")
-        self._seeds.set_state(state["seeds"])
+    def _set_own_state(self, state: Mapping[str, Any]) -> None:
         if self._normalizer is not None and state["reward_normalizer"] is not None:
             self._normalizer.set_state(state["reward_normalizer"])
-        self._metrics.set_state(state["metrics"])
-        self._running.num_begun = int(state["num_episodes_begun"])
-        self._environments.num_restarts = int(state["num_environment_restarts"])
-        self.reset_environments()
-
-    def stop(self) -> None:
-        """Close the environments."""
-        self._environments.close()
 
 
 def _acting_module(config: AlgorithmConfig, modules: MultiAgentRLModule) -> ModuleID:

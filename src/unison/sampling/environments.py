@@ -41,46 +41,20 @@ class Outcome(NamedTuple):
     """Environments that took no step: they failed, or used the step to reset."""
 
 
-class Environments(ABC):
-    """E copies of one environment, stepped together and reset by themselves when an episode ends.
+class Copies(ABC):
+    """E copies of one environment, and how many crashes of them are borne.
 
     Args:
         name: the environment's, for messages.
         num_envs: E.
-        observation_space: of one copy.
-        action_space: of one copy.
         max_restarts: how many crashes are answered by a new environment instead of an error.
     """
 
-    def __init__(
-        self,
-        name: str,
-        num_envs: int,
-        observation_space: Space,
-        action_space: Space,
-        max_restarts: int,
-    ) -> None:
+    def __init__(self, name: str, num_envs: int, max_restarts: int) -> None:
         self.name = name
         self.num_envs = num_envs
-        self.observation_space = observation_space
-        self.action_space = action_space
         self.num_restarts = 0
-        self.observations: Tree = empty_observations(observation_space, num_envs, name)
-        """What the next actions answer to, [E, ...]; every step writes into the same arrays."""
         self._max_restarts = max_restarts
-
-    @property
-    @abstractmethod
-    def resets_take_a_step(self) -> bool:
-        """Whether the step after an episode's end only resets."""
-
-    @abstractmethod
-    def reset(self, seeds: Sequence[int]) -> None:
-        """Reset all environments, each with its seed, and begin an episode in each."""
-
-    @abstractmethod
-    def step(self, actions: Tree) -> Outcome:
-        """Take one action [E, ...] in each environment."""
 
     @abstractmethod
     def close(self) -> None:
@@ -106,3 +80,42 @@ class Environments(ABC):
             ) from error
         self.num_restarts += 1
         _logger.warning("%s. It is made anew (restart %d of %d).", what, self.num_restarts, self._max_restarts)
+
+
+class Environments(Copies):
+    """Copies of one environment of one agent, stepped together and reset by themselves when an episode ends.
+
+    Args:
+        name: the environment's, for messages.
+        num_envs: E.
+        observation_space: of one copy.
+        action_space: of one copy.
+        max_restarts: how many crashes are answered by a new environment instead of an error.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        num_envs: int,
+        observation_space: Space,
+        action_space: Space,
+        max_restarts: int,
+    ) -> None:
+        super().__init__(name, num_envs, max_restarts)
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self.observations: Tree = empty_observations(observation_space, num_envs, name)
+        """What the next actions answer to, [E, ...]; every step writes into the same arrays."""
+
+    @property
+    @abstractmethod
+    def resets_take_a_step(self) -> bool:
+        """Whether the step after an episode's end only resets."""
+
+    @abstractmethod
+    def reset(self, seeds: Sequence[int]) -> None:
+        """Reset all environments, each with its seed, and begin an episode in each."""
+
+    @abstractmethod
+    def step(self, actions: Tree) -> Outcome:
+        """Take one action [E, ...] in each environment."""

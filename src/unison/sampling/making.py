@@ -48,10 +48,10 @@ def make_environments(config: AlgorithmConfig, *, evaluation: bool = False) -> E
         )
     if has_vector and mode in ("auto", "vector_entry_point"):
         return VectorEnvironments(partial(_make_vector, env, settings, num_envs, name), name, max_restarts)
-    make = _Maker(env, settings)
+    make = EnvironmentMaker(env, settings)
     if mode == "async":
         return VectorEnvironments(partial(_make_async, make, num_envs), name, max_restarts)
-    return SyncEnvironments(make, num_envs, name, max_restarts)
+    return SyncEnvironments(partial(_make_single, make), num_envs, name, max_restarts)
 
 
 def environment_name(env: Any) -> str:
@@ -60,21 +60,23 @@ def environment_name(env: Any) -> str:
 
 
 @dataclass(frozen=True)
-class _Maker:
+class EnvironmentMaker:
     """Makes one environment; travels to other processes."""
 
     env: Any
     env_config: Mapping[str, Any]
 
-    def __call__(self) -> gym.Env[Any, Any]:
-        made: object = make_environment(self.env, self.env_config)
-        if isinstance(made, gym.Env):
-            return cast("gym.Env[Any, Any]", made)
-        is_vector = isinstance(made, VectorEnv)
-        hint = " Give its function a parameter num_envs." if is_vector else ""
-        raise ConfigError(
-            f"'{environment_name(self.env)}' made a {type(made).__name__}, which is no gymnasium.Env.{hint}"
-        )
+    def __call__(self) -> Any:
+        return make_environment(self.env, self.env_config)
+
+
+def _make_single(make: EnvironmentMaker) -> gym.Env[Any, Any]:
+    """A Gymnasium environment, checked."""
+    made: object = make()
+    if isinstance(made, gym.Env):
+        return cast("gym.Env[Any, Any]", made)
+    hint = " Give its function a parameter num_envs." if isinstance(made, VectorEnv) else ""
+    raise ConfigError(f"'{environment_name(make.env)}' made a {type(made).__name__}, which is no gymnasium.Env.{hint}")
 
 
 def _has_vector(env: Any, settings: Mapping[str, Any]) -> bool:
@@ -109,14 +111,14 @@ def _make_vector(env: Any, settings: dict[str, Any], num_envs: int, name: str) -
     return vector
 
 
-def _in_worker(make: _Maker) -> GuardedEnv:
+def _in_worker(make: EnvironmentMaker) -> GuardedEnv:
     """The environment of a worker process, which leaves Ctrl-C to the process that trains: it may want to save."""
     if multiprocessing.parent_process() is not None:  # Gymnasium makes one in the process that trains, too.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return GuardedEnv(make)
+    return GuardedEnv(partial(_make_single, make))
 
 
-def _make_async(make: _Maker, num_envs: int) -> Vector:
+def _make_async(make: EnvironmentMaker, num_envs: int) -> Vector:
     # Forking a process whose torch has started threads can hang, so workers come from a server that has
     # none, or where the system has no such server, are started afresh.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"

@@ -2,15 +2,25 @@
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy as np
 
 from unison.sampling.running import Finished
+from unison.types import ModuleID
+
+_WHOSE: Final = ("agent", "module")
 
 
-def summarize(returns: Sequence[float], lengths: Sequence[int]) -> dict[str, float]:
-    """Mean, least and greatest return and mean length; NaN where no episode has ended."""
+def summarize(episodes: Sequence[Finished]) -> dict[str, Any]:
+    """Mean, least and greatest return and mean length (NaN where no episode has ended), and by agent and module."""
+    members = _Members(len(episodes))
+    for episode in episodes:
+        members.add(episode)
+    return _averages([e.episode_return for e in episodes], [e.length for e in episodes]) | members.report()
+
+
+def _averages(returns: Sequence[float], lengths: Sequence[int]) -> dict[str, float]:
     if not returns:
         nan = float("nan")
         return {f"episode_{name}": nan for name in ("return_mean", "return_min", "return_max", "len_mean")}
@@ -22,6 +32,45 @@ def summarize(returns: Sequence[float], lengths: Sequence[int]) -> dict[str, flo
     }
 
 
+class _Members:
+    """The last returns of each agent and of each module, where there are many."""
+
+    def __init__(self, window: int) -> None:
+        self._window = max(1, window)
+        self._returns: dict[str, dict[str, deque[float]]] = {whose: {} for whose in _WHOSE}
+
+    def add(self, episode: Finished) -> None:
+        """Take in an episode that has ended."""
+        for agent_id, module_id, agent_return in episode.agents:
+            for whose, name in zip(_WHOSE, (str(agent_id), module_id), strict=True):
+                self._of(whose, name).append(agent_return)
+
+    def extend(self, state: Mapping[str, Mapping[str, Sequence[float]]], last: int) -> None:
+        """Take in the last returns of a state of `get_state`."""
+        for whose, named in state.items():
+            for name, returns in named.items():
+                self._of(whose, name).extend(returns[-last:])
+
+    def _of(self, whose: str, name: str) -> deque[float]:
+        return self._returns[whose].setdefault(name, deque(maxlen=self._window))
+
+    def forget_module(self, module_id: ModuleID) -> None:
+        """Leave a module out from now on."""
+        self._returns["module"].pop(module_id, None)
+
+    def report(self) -> dict[str, dict[str, float]]:
+        """The mean return of each agent and of each module; nothing where there is only one agent."""
+        return {
+            f"{whose}_return_mean": {name: float(np.mean(returns)) for name, returns in named.items()}
+            for whose, named in self._returns.items()
+            if named
+        }
+
+    def get_state(self) -> dict[str, dict[str, list[float]]]:
+        """The windows, for `extend`."""
+        return {whose: {n: list(returns) for n, returns in named.items()} for whose, named in self._returns.items()}
+
+
 @final
 class SamplingMetrics:
     """Averages over the last episodes, and counts since the last report and since the beginning.
@@ -31,7 +80,9 @@ class SamplingMetrics:
     """
 
     def __init__(self, window: int) -> None:
+        self._window = window
         self._episodes: deque[tuple[float, int]] = deque(maxlen=window)
+        self._members = _Members(window)
         self._num_episodes = 0
         self._num_env_steps = 0
         self.num_env_steps_lifetime = 0
@@ -46,26 +97,32 @@ class SamplingMetrics:
         """Take in episodes that have ended."""
         for episode in finished:
             self._episodes.append((episode.episode_return, episode.length))
+            self._members.add(episode)
             self._num_episodes += 1
             self.num_episodes_lifetime += 1
 
-    def report(self) -> dict[str, float]:
+    def forget_module(self, module_id: ModuleID) -> None:
+        """Leave a module out from now on."""
+        self._members.forget_module(module_id)
+
+    def report(self) -> dict[str, Any]:
         """The averages, and the counts since the last report."""
         returns = [episode_return for episode_return, _ in self._episodes]
         lengths = [length for _, length in self._episodes]
-        results = summarize(returns, lengths) | {
+        results: dict[str, Any] = _averages(returns, lengths) | {
             "num_episodes": self._num_episodes,
             "num_env_steps_sampled": self._num_env_steps,
             "num_episodes_lifetime": self.num_episodes_lifetime,
             "num_env_steps_sampled_lifetime": self.num_env_steps_lifetime,
         }
         self._num_episodes = self._num_env_steps = 0
-        return results
+        return results | self._members.report()
 
     def get_state(self) -> dict[str, Any]:
-        """Counters and window, for `set_state`."""
+        """Counters and windows, for `set_state`."""
         return {
             "episodes": [list(episode) for episode in self._episodes],
+            "members": self._members.get_state(),
             "num_episodes": self._num_episodes,
             "num_env_steps": self._num_env_steps,
             "num_env_steps_lifetime": self.num_env_steps_lifetime,
@@ -73,20 +130,29 @@ class SamplingMetrics:
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Take over counters and window."""
+        """Take over counters and windows."""
         self._episodes.clear()
         self._episodes.extend((float(episode_return), int(length)) for episode_return, length in state["episodes"])
+        self._members = _Members(self._window)
+        self._members.extend(state.get("members", {}), self._window)
         self._num_episodes = int(state["num_episodes"])
         self._num_env_steps = int(state["num_env_steps"])
         self.num_env_steps_lifetime = int(state["num_env_steps_lifetime"])
         self.num_episodes_lifetime = int(state["num_episodes_lifetime"])
 
 
-def merge_reports(states: Sequence[Mapping[str, Any]], window: int) -> dict[str, float]:
+def merge_reports(states: Sequence[Mapping[str, Any]], window: int) -> dict[str, Any]:
     """One report from the states of several SamplingMetrics: averages over `window` episodes, lifetime counts."""
     share = max(1, window // max(1, len(states)))
     episodes = [episode for state in states for episode in state["episodes"][-share:]]
-    return summarize([r for r, _ in episodes], [n for _, n in episodes]) | {
-        "num_episodes_lifetime": float(sum(state["num_episodes_lifetime"] for state in states)),
-        "num_env_steps_sampled_lifetime": float(sum(state["num_env_steps_lifetime"] for state in states)),
-    }
+    members = _Members(window)
+    for state in states:
+        members.extend(state.get("members", {}), share)
+    return (
+        _averages([r for r, _ in episodes], [n for _, n in episodes])
+        | {
+            "num_episodes_lifetime": float(sum(state["num_episodes_lifetime"] for state in states)),
+            "num_env_steps_sampled_lifetime": float(sum(state["num_env_steps_lifetime"] for state in states)),
+        }
+        | members.report()
+    )

@@ -33,18 +33,18 @@ class Policy:
         self._generator = generator
         self.has_distribution = True
         """Whether the last actions came with `action_dist_inputs`."""
-        self._initial_state = module.get_initial_state()
-        self.state: Tree = tree_map(partial(_repeated, num_envs), self._initial_state)
+        self.initial_state = module.get_initial_state()
+        self.state: Tree = tree_map(partial(_repeated, num_envs), self.initial_state)
         self._stateful = module.is_stateful()
 
     def refresh(self) -> None:
         """Ask the module anew for its initial state, which may depend on its weights."""
-        self._initial_state = self.module.get_initial_state()
+        self.initial_state = self.module.get_initial_state()
 
     def reset_state(self, index: int) -> None:
         """Give one environment the state before an episode's first step."""
         if self._stateful:
-            for leaf, initial in zip(tree_leaves(self.state), tree_leaves(self._initial_state), strict=True):
+            for leaf, initial in zip(tree_leaves(self.state), tree_leaves(self.initial_state), strict=True):
                 leaf[index] = initial
 
     def act(self, observations: Tree, *, explore: bool) -> tuple[Tree, dict[str, Tree]]:

@@ -28,6 +28,11 @@ class Quota:
         return not any(self._open)
 
     @property
+    def open_envs(self) -> list[int]:
+        """The environments that have not given their share yet."""
+        return [index for index, owed in enumerate(self._open) if owed]
+
+    @property
     def ids(self) -> list[str]:
         """The ids of the episodes that count."""
         return [episode.id_ for episode in self.episodes]

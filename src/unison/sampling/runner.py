@@ -6,6 +6,8 @@ from typing import Any
 
 from unison.checkpoint import check_like
 from unison.data import MultiAgentEpisode, SingleAgentEpisode
+from unison.data.multi_agent_episode import PolicyMapping
+from unison.modules import SingleAgentRLModuleSpec
 from unison.types import ModuleID
 
 
@@ -24,7 +26,7 @@ class Runner(ABC):
         """Gather environment steps or whole episodes."""
 
     @abstractmethod
-    def evaluate(self, num_episodes: int | None = None, *, explore: bool | None = None) -> dict[str, float]:
+    def evaluate(self, num_episodes: int | None = None, *, explore: bool | None = None) -> dict[str, Any]:
         """Run whole episodes from fresh resets and return their averages."""
 
     @abstractmethod
@@ -32,7 +34,31 @@ class Runner(ABC):
         """Take over the modules' weights."""
 
     @abstractmethod
-    def get_metrics(self) -> dict[str, float]:
+    def add_module(self, *, module_id: ModuleID, module_spec: SingleAgentRLModuleSpec) -> None:
+        """Build one more module; its weights come by `set_weights`.
+
+        Raises:
+            ModuleError: the id is taken.
+        """
+
+    @abstractmethod
+    def remove_module(self, module_id: ModuleID) -> None:
+        """Remove a module; running episodes in which it acts are abandoned.
+
+        Raises:
+            ModuleError: there is no such module, or nothing can be sampled without it.
+        """
+
+    @abstractmethod
+    def set_policy_mapping_fn(self, policy_mapping_fn: PolicyMapping) -> None:
+        """Say anew which module acts for which agent, for all episodes that begin from now on.
+
+        Raises:
+            ConfigError: the environment has one agent.
+        """
+
+    @abstractmethod
+    def get_metrics(self) -> dict[str, Any]:
         """Averages over the last episodes, and counts since the last call."""
 
     @abstractmethod

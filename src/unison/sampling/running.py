@@ -7,7 +7,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from unison.sampling.environments import Outcome
-from unison.types import Tree
+from unison.types import AgentID, ModuleID, Tree
 
 
 class Recorder(ABC):
@@ -34,6 +34,16 @@ class Finished(NamedTuple):
     id_: str
     episode_return: float
     length: int
+    agents: "tuple[AgentReturn, ...]" = ()
+    """Where there are many agents: who took part."""
+
+
+class AgentReturn(NamedTuple):
+    """What one of many agents got in an episode."""
+
+    agent_id: AgentID
+    module_id: ModuleID
+    agent_return: float
 
 
 @final
