@@ -1,28 +1,34 @@
 """Acting with trained modules outside of sampling."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from unison.errors import BatchError
-from unison.sampling import EnvRunner
+from unison.sampling import EnvRunner, LocalRunner
 from unison.sampling.actions import ActionTransform
 from unison.sampling.policy import Policy
-from unison.types import Tree, tree_leaves, tree_map
+from unison.types import ModuleID, Tree, tree_leaves, tree_map
 
 
 class Actor:
     """Chooses actions as the env runner's environments would get them.
 
     Args:
-        runner: whose module acts, and whose action settings count.
+        runner: whose modules act, and whose action settings count.
+        module_id: which module; None: the only one, or the one that acts where there is one agent.
+
+    Raises:
+        ModuleError: there is no such module, or there are several and none is named.
     """
 
-    def __init__(self, runner: EnvRunner) -> None:
-        self._runner = runner
-        self._module = runner.modules[runner.module_id]
-        config, space = runner.config, runner.action_space
+    def __init__(self, runner: LocalRunner, module_id: ModuleID | None) -> None:
+        if module_id is None and isinstance(runner, EnvRunner):
+            module_id = runner.module_id
+        self._module = runner.modules.only() if module_id is None else runner.modules[module_id]
+        config, space = runner.config, cast("Any", self._module.action_space)
+        self._space: Any = self._module.observation_space
         clips = config.normalize_actions or config.clip_actions
         self._transform = ActionTransform(space, scale=config.normalize_actions, clip=config.clip_actions)
         self._clip = ActionTransform(space, scale=False, clip=clips)
@@ -42,12 +48,13 @@ class Actor:
 
     def _batched(self, observations: Tree) -> tuple[Tree, bool]:
         """Tensors with rows first, and whether it was one observation alone."""
-        space = self._runner.observation_space
-        example = tree_map(np.asarray, space.sample())
+        example = tree_map(np.asarray, self._space.sample())
         arrays = tree_map(lambda like, value: np.asarray(value, dtype=like.dtype), example, observations)
         extra = {a.ndim - e.ndim for a, e in zip(tree_leaves(arrays), tree_leaves(example), strict=True)}
         if extra == {0}:
             arrays = tree_map(lambda a: a[None], arrays)
         elif extra != {1}:
-            raise BatchError(f"The observations do not fit the space {space}: give one, or a batch with rows first.")
+            raise BatchError(
+                f"The observations do not fit the space {self._space}: give one, or a batch with rows first."
+            )
         return tree_map(torch.as_tensor, arrays), extra == {0}

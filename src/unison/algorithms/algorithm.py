@@ -15,7 +15,7 @@ from unison.learner.learner_state import SettingsSource
 from unison.learner.loading import LoadOptions, take_over
 from unison.learner_group import LearnerGroup
 from unison.modules import RLModule
-from unison.sampling import EnvRunner, Runner, make_runner
+from unison.sampling import LocalRunner, Runner, make_local_runner, make_runner
 from unison.types import ModuleID, Tree
 
 NUM_ENV_STEPS_SAMPLED_LIFETIME = "num_env_steps_sampled_lifetime"
@@ -39,7 +39,7 @@ class Algorithm(ABC):
         """Seconds of this iteration, by phase."""
         self.learner_group: LearnerGroup = self.config.build_learner_group()
         self.env_runner: Runner = make_runner(self.config)
-        self._evaluator: EnvRunner | None = None
+        self._evaluator: LocalRunner | None = None
         self._writer = BackgroundWriter()
         self._stopped = False
         self.sync_weights()
@@ -77,7 +77,7 @@ class Algorithm(ABC):
         self.time_total_s += time.perf_counter() - start
         return {**results, "time_total_s": self.time_total_s, "timers": dict(self.timers)}
 
-    def evaluate(self, num_episodes: int | None = None) -> dict[str, float]:
+    def evaluate(self, num_episodes: int | None = None) -> dict[str, Any]:
         """Run whole episodes on environments of their own, by default with the deterministic policy.
 
         Returns:
@@ -85,18 +85,21 @@ class Algorithm(ABC):
         """
         return self._get_evaluator().evaluate(num_episodes)
 
-    def compute_actions(self, observations: Tree, *, state: Tree = None, explore: bool = False) -> Any:
+    def compute_actions(
+        self, observations: Tree, *, state: Tree = None, explore: bool = False, module_id: ModuleID | None = None
+    ) -> Any:
         """The actions, as the environment takes them, for one observation or a batch of them.
 
         Args:
             observations: one that fits the observation space, or many with rows first.
             state: the state that the last call returned, for stateful modules; None at an episode's start.
             explore: whether actions are drawn from the policy's distribution.
+            module_id: whose actions, where there are several modules.
 
         Returns:
             The action or actions; for a stateful module, a pair of them and the next state.
         """
-        return Actor(self._get_evaluator()).act(observations, state, explore=explore)
+        return Actor(self._get_evaluator(), module_id).act(observations, state, explore=explore)
 
     def save_state(
         self,
@@ -224,11 +227,11 @@ class Algorithm(ABC):
         evaluator = None if self._evaluator is None else self._evaluator.get_state()
         return {"env_runner": self.env_runner.get_state(), "evaluator": evaluator}
 
-    def _evaluator_like(self, state: Mapping[str, Any] | None) -> EnvRunner | None:
+    def _evaluator_like(self, state: Mapping[str, Any] | None) -> LocalRunner | None:
         """The evaluator that a saved state fits; one is made if there is none yet."""
         if state is None:
             return None
-        evaluator = self._evaluator or EnvRunner(self.config, evaluation=True)
+        evaluator = self._evaluator or make_local_runner(self.config, evaluation=True)
         try:
             evaluator.check_state(state)
         except BaseException:
@@ -237,7 +240,7 @@ class Algorithm(ABC):
             raise
         return evaluator
 
-    def _replace_evaluator(self, evaluator: EnvRunner | None, state: Mapping[str, Any] | None) -> None:
+    def _replace_evaluator(self, evaluator: LocalRunner | None, state: Mapping[str, Any] | None) -> None:
         """Put an evaluator in the place of the present one, in this state; None: nothing was evaluated yet."""
         if self._evaluator is not None and evaluator is not self._evaluator:
             self._evaluator.stop()
@@ -245,11 +248,11 @@ class Algorithm(ABC):
         if evaluator is not None and state is not None:
             evaluator.set_state(state)
 
-    def _get_evaluator(self) -> EnvRunner:
+    def _get_evaluator(self) -> LocalRunner:
         """The runner for evaluation, in this process, with the Learners' weights."""
         self._check_is_running()
         if self._evaluator is None:
-            self._evaluator = EnvRunner(self.config, evaluation=True)
+            self._evaluator = make_local_runner(self.config, evaluation=True)
         version = self.learner_group.weights_version
         if self._evaluator.weights_version != version:
             weights = self.learner_group.get_weights(inference_only=True)

@@ -60,7 +60,7 @@ def spaces_by_module(config: "AlgorithmConfig", agents: AgentSpaces) -> Mapping[
             if agents[first] != pair:
                 raise ConfigError(
                     f"Module '{module_id}' acts for agent '{first}' with the spaces {agents[first]}, and for "
-                    f"'{agent_id}' with {pair}. Give agents of different spaces modules of their own, by policy_mapping_fn."
+                    f"'{agent_id}' with {pair}. Give agents of different spaces different modules (policy_mapping_fn)."
                 )
         if found.keys() >= set(module_ids):
             break

@@ -51,7 +51,7 @@ def make(name: str, settings: Mapping[str, Any]) -> Any:
         MissingExtraError: PettingZoo is not installed, and the id is one of its own.
     """
     try:
-        import pettingzoo
+        import pettingzoo  # pyright: ignore[reportMissingTypeStubs]
     except ImportError as error:
         if name.partition("/")[0] in _FAMILIES:
             raise MissingExtraError("pettingzoo", "multiagent", f"environment('{name}')") from error

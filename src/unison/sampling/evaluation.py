@@ -1,8 +1,10 @@
 """Evaluation in one call."""
 
+from typing import Any
+
 from unison.config import AlgorithmConfig
 from unison.modules import MultiAgentRLModule, RLModule
-from unison.sampling.env_runner import EnvRunner
+from unison.sampling.local_runners import make_local_runner
 
 
 def evaluate(
@@ -11,7 +13,7 @@ def evaluate(
     *,
     num_episodes: int | None = None,
     explore: bool | None = None,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Run a module for whole episodes on environments of its own.
 
     Args:
@@ -21,12 +23,12 @@ def evaluate(
         explore: whether actions are drawn; None: `evaluation_explore`, by default False.
 
     Returns:
-        As `EnvRunner.evaluate`.
+        As `LocalRunner.evaluate`.
 
     Raises:
         EnvironmentFailure: an environment failed and may not be made anew.
     """
-    runner = EnvRunner(config, module=module, evaluation=True)
+    runner = make_local_runner(config, module=module, evaluation=True)
     try:
         return runner.evaluate(num_episodes, explore=explore)
     finally:

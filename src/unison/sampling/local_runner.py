@@ -254,4 +254,3 @@ def _copied_or_built(
     else:
         made = MultiAgentRLModule({next(iter(config.policies)): copy.deepcopy(module)})
     return made.cpu().eval().requires_grad_(False)
-

@@ -67,6 +67,7 @@ class EnvironmentMaker:
     env_config: Mapping[str, Any]
 
     def __call__(self) -> Any:
+        """The environment, of whatever kind."""
         return make_environment(self.env, self.env_config)
 
 
@@ -75,7 +76,8 @@ def _make_single(make: EnvironmentMaker) -> gym.Env[Any, Any]:
     made: object = make()
     if isinstance(made, gym.Env):
         return cast("gym.Env[Any, Any]", made)
-    hint = " Give its function a parameter num_envs." if isinstance(made, VectorEnv) else ""
+    is_vector = isinstance(made, VectorEnv)
+    hint = " Give its function a parameter num_envs." if is_vector else ""
     raise ConfigError(f"'{environment_name(make.env)}' made a {type(made).__name__}, which is no gymnasium.Env.{hint}")
 
 

@@ -14,7 +14,7 @@ _WHOSE: Final = ("agent", "module")
 
 def summarize(episodes: Sequence[Finished]) -> dict[str, Any]:
     """Mean, least and greatest return and mean length (NaN where no episode has ended), and by agent and module."""
-    members = _Members(len(episodes))
+    members = _Members(None)
     for episode in episodes:
         members.add(episode)
     return _averages([e.episode_return for e in episodes], [e.length for e in episodes]) | members.report()
@@ -33,10 +33,10 @@ def _averages(returns: Sequence[float], lengths: Sequence[int]) -> dict[str, flo
 
 
 class _Members:
-    """The last returns of each agent and of each module, where there are many."""
+    """The last returns of each agent and of each module, where there are many; all returns, if `window` is None."""
 
-    def __init__(self, window: int) -> None:
-        self._window = max(1, window)
+    def __init__(self, window: int | None) -> None:
+        self._window = window
         self._returns: dict[str, dict[str, deque[float]]] = {whose: {} for whose in _WHOSE}
 
     def add(self, episode: Finished) -> None:

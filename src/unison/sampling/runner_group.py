@@ -5,11 +5,13 @@ from typing import Any, final
 
 from unison.config import AlgorithmConfig
 from unison.data import MultiAgentEpisode, SingleAgentEpisode
+from unison.data.multi_agent_episode import PolicyMapping
 from unison.errors import ConfigError, LearnerGroupError
 from unison.learner_group.failures import WorkerError
 from unison.learner_group.transport import Transport
+from unison.modules import SingleAgentRLModuleSpec
 from unison.sampling.metrics import merge_reports
-from unison.sampling.remote_runner import RemoteRunner
+from unison.sampling.remote_runner import RemoteRunner, Roster
 from unison.sampling.runner import Runner
 from unison.types import ModuleID
 
@@ -34,9 +36,10 @@ class RunnerGroup(Runner):
         self._retired: list[tuple[dict[str, Any], int]] = []
         self._reported = {"num_episodes": 0.0, "num_env_steps_sampled": 0.0}
         self._runners: list[RemoteRunner] = []
+        self._roster = Roster()
         try:
             for index in range(count):
-                self._runners.append(RemoteRunner(make_transport(config, 1), config, index + 1, count))
+                self._runners.append(RemoteRunner(make_transport(config, 1), config, index + 1, count, self._roster))
         except BaseException:
             self.stop()
             raise
@@ -83,7 +86,7 @@ class RunnerGroup(Runner):
                     wanted -= share
         return episodes
 
-    def evaluate(self, num_episodes: int | None = None, *, explore: bool | None = None) -> dict[str, float]:
+    def evaluate(self, num_episodes: int | None = None, *, explore: bool | None = None) -> dict[str, Any]:
         """Run whole episodes on the first runner that is alive."""
         while True:
             runner = self._alive()[0]
@@ -99,7 +102,31 @@ class RunnerGroup(Runner):
             runner.keep_weights(weights, number)
         self._call_all("set_weights", weights=weights, version=number)
 
-    def get_metrics(self) -> dict[str, float]:
+    def add_module(self, *, module_id: ModuleID, module_spec: SingleAgentRLModuleSpec) -> None:
+        """Build one more module on all runners, or on none."""
+        self._wait_for_all()
+        self._roster.added[module_id] = module_spec  # Before the call: a runner that is lost in it comes back with it.
+        try:
+            self._change_all("ensure_module", module_id, module_spec)
+        except BaseException:
+            del self._roster.added[module_id]
+            self._change_all("drop_module", module_id)
+            raise
+
+    def remove_module(self, module_id: ModuleID) -> None:
+        """Remove a module from all runners."""
+        self._wait_for_all()
+        self._change_all("drop_module", module_id)
+        if self._roster.added.pop(module_id, None) is None:
+            self._roster.removed[module_id] = None
+
+    def set_policy_mapping_fn(self, policy_mapping_fn: PolicyMapping) -> None:
+        """Say anew which module acts for which agent, on all runners."""
+        self._wait_for_all()
+        self._roster.policy_mapping_fn = policy_mapping_fn
+        self._call_all("set_policy_mapping_fn", policy_mapping_fn=policy_mapping_fn)
+
+    def get_metrics(self) -> dict[str, Any]:
         """Averages over the last episodes of all runners, and counts since the last call."""
         reports = [*self._retired, *self._reports.values()]
         merged = merge_reports([state for state, _ in reports], self._config.metrics_window)
@@ -117,8 +144,7 @@ class RunnerGroup(Runner):
         """The states of all runners, in order, and what was reported."""
         states: dict[int, Any] = {}
         while len(states) < len(self._runners):
-            for runner in self._runners:
-                runner.wait()
+            self._wait_for_all()
             states = {i: state for i, state in self._call_all("get_state").items() if state is not None}
         return {"runners": [states[i] for i in range(len(self._runners))], "reported": dict(self._reported)}
 
@@ -143,6 +169,15 @@ class RunnerGroup(Runner):
             self._runners[0].wait()
             return self._alive()
         return alive
+
+    def _wait_for_all(self) -> None:
+        for runner in self._runners:
+            runner.wait()
+
+    def _change_all(self, method: str, *arguments: Any) -> None:
+        calls = [(r, self._begin(r, "change", method, *arguments)) for r in self._alive()]
+        for runner, call in calls:
+            self._gather(runner, call)
 
     def _call_all(self, method: str, **arguments: Any) -> dict[int, Any]:
         calls = [(r, self._begin(r, "call", method, **arguments)) for r in self._alive()]

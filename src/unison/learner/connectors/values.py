@@ -57,7 +57,7 @@ def _in_pieces(learner: "TorchLearner", module_id: ModuleID, batch: Mapping[str,
             if number % world_size != rank:
                 continue
             piece = slice_rows(dict(batch), start, start + rows_at_once)
-            found = module.compute_values(piece)
+            found = learner.module.compute_values({module_id: piece})[module_id]
             if values is None:
                 values = found.new_zeros((rows, *found.shape[1:]), dtype=torch.float32)
             values[start : start + rows_at_once] = found

@@ -1,6 +1,6 @@
 """Sampling with many agents: PettingZoo environments, modules that act in them, and episodes that come out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, final
 
@@ -118,7 +118,7 @@ class MultiAgentEnvRunner(LocalRunner):
                     yield episode.chunk
 
     @contextmanager
-    def _acting(self) -> Iterator[None]:
+    def _acting(self) -> Generator[None]:
         """Around a sample: no gradients and random numbers of its own; if it breaks off, the next begins afresh."""
         if self._needs_reset:
             self._stages = [None] * self.num_envs
@@ -138,7 +138,7 @@ class MultiAgentEnvRunner(LocalRunner):
         decisions = self._decide(stages, explore, random_actions)
         ended: list[_Ended] = []
         for stage, decided in zip(stages, decisions, strict=True):
-            taken = {agent_id: decision.taken for agent_id, decision in decided.items()}
+            taken = {agent_id: decided[agent_id].taken for agent_id in stage.acting}
             turn = self._worlds.step(stage.index, taken)
             if turn is None:
                 stage.episode.break_off()
@@ -162,9 +162,7 @@ class MultiAgentEnvRunner(LocalRunner):
         self._stages[index] = stage
         return stage
 
-    def _decide(
-        self, stages: Sequence[Stage], explore: bool, random_actions: bool
-    ) -> list[dict[AgentID, Decision]]:
+    def _decide(self, stages: Sequence[Stage], explore: bool, random_actions: bool) -> list[dict[AgentID, Decision]]:
         """The next actions of all agents: one forward pass of each module."""
         places: dict[ModuleID, list[tuple[int, AgentID]]] = {}
         for number, stage in enumerate(stages):
@@ -211,9 +209,11 @@ class MultiAgentEnvRunner(LocalRunner):
         return Role(module_id, drawer, self.config, self._seeds.torch_generator, is_stand_in=True)
 
     def _refresh_policies(self) -> None:
-        self._roles = {}
+        for role in self._roles.values():
+            role.refresh()
 
     def _forget_module(self, module_id: ModuleID) -> None:
+        self._roles.pop(module_id, None)
         for index, stage in enumerate(self._stages):
             if stage is not None and module_id in stage.episode.module_ids.values():
                 self._stages[index] = None  # Its episode can't go on.

@@ -125,6 +125,6 @@ def make_worlds(config: AlgorithmConfig, *, evaluation: bool = False) -> Worlds:
     if config.normalize_rewards:
         raise ConfigError("normalize_rewards is for environments of one agent; scale the rewards in the environment.")
     num_envs = config.evaluation_num_envs if evaluation else config.num_envs_per_env_runner
-    settings = {**config.env_config, **(config.evaluation_env_config if evaluation else {})}
+    settings: dict[str, Any] = {**config.env_config, **(config.evaluation_env_config if evaluation else {})}
     max_restarts = config.max_environment_restarts if config.restart_failed_environments else 0
     return Worlds(EnvironmentMaker(config.env, settings), num_envs, environment_name(config.env), max_restarts)
