@@ -5,7 +5,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from unison.errors import BatchError
+from unison.errors import BatchError, ModuleError
 from unison.sampling import EnvRunner, LocalRunner
 from unison.sampling.actions import ActionTransform
 from unison.sampling.policy import Policy
@@ -26,7 +26,10 @@ class Actor:
     def __init__(self, runner: LocalRunner, module_id: ModuleID | None) -> None:
         if module_id is None and isinstance(runner, EnvRunner):
             module_id = runner.module_id
-        self._module = runner.modules.only() if module_id is None else runner.modules[module_id]
+        modules = runner.modules
+        if module_id is None and len(modules) > 1:
+            raise ModuleError(f"There are the modules {list(modules.keys())}; say which acts: module_id=...")
+        self._module = modules[next(iter(modules)) if module_id is None else module_id]
         config, space = runner.config, cast("Any", self._module.action_space)
         self._space: Any = self._module.observation_space
         clips = config.normalize_actions or config.clip_actions

@@ -91,12 +91,6 @@ class MultiAgentRLModule(nn.Module):
         except KeyError:
             raise ModuleError(f"There is no module '{module_id}'. Known: {list(self.keys())}.") from None
 
-    def only(self) -> RLModule:
-        """The module, where there is one; else ModuleError."""
-        if len(self) != 1:
-            raise ModuleError(f"There are the modules {list(self.keys())}; say which, by its id.")
-        return next(iter(self.values()))
-
     def __contains__(self, module_id: object) -> bool:
         """Whether there is a module of this id."""
         return module_id in self._by_id

@@ -33,6 +33,7 @@ class LocalRunner(Runner, ABC):
         worker_index: which of the run's runners this is; each has seeds of its own.
         evaluation: whether it evaluates: with `evaluation_num_envs`, `evaluation_env_config`,
             `evaluation_explore`, and plain rewards.
+        has_members: whether there are many agents.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class LocalRunner(Runner, ABC):
         spaces: Spaces | None,
         worker_index: int,
         evaluation: bool,
+        has_members: bool = False,
     ) -> None:
         self.config = config
         self.weights_version = 0
@@ -53,7 +55,7 @@ class LocalRunner(Runner, ABC):
         self._evaluation = evaluation
         self._seeds = Seeds(config.seed, worker_index, evaluation)
         self._episode_prefix = f"{'evaluation' if evaluation else 'worker'}{worker_index}-"
-        self._metrics = SamplingMetrics(config.metrics_window)
+        self._metrics = SamplingMetrics(config.metrics_window, has_members=has_members)
         self._needs_reset = True
 
     # --- what each kind of sampler has of its own ---

@@ -45,11 +45,10 @@ class _Members:
             for whose, name in zip(_WHOSE, (str(agent_id), module_id), strict=True):
                 self._of(whose, name).append(agent_return)
 
-    def extend(self, state: Mapping[str, Mapping[str, Sequence[float]]], last: int) -> None:
+    def extend(self, state: Sequence[Mapping[str, Any]], last: int) -> None:
         """Take in the last returns of a state of `get_state`."""
-        for whose, named in state.items():
-            for name, returns in named.items():
-                self._of(whose, name).extend(returns[-last:])
+        for member in state:
+            self._of(member["whose"], member["name"]).extend(member["returns"][-last:])
 
     def _of(self, whose: str, name: str) -> deque[float]:
         return self._returns[whose].setdefault(name, deque(maxlen=self._window))
@@ -66,9 +65,13 @@ class _Members:
             if named
         }
 
-    def get_state(self) -> dict[str, dict[str, list[float]]]:
+    def get_state(self) -> list[dict[str, Any]]:
         """The windows, for `extend`."""
-        return {whose: {n: list(returns) for n, returns in named.items()} for whose, named in self._returns.items()}
+        return [
+            {"whose": whose, "name": name, "returns": list(returns)}
+            for whose, named in self._returns.items()
+            for name, returns in named.items()
+        ]
 
 
 @final
@@ -77,10 +80,12 @@ class SamplingMetrics:
 
     Args:
         window: how many episodes the averages are taken over.
+        has_members: whether there are many agents, whose averages are kept as well.
     """
 
-    def __init__(self, window: int) -> None:
+    def __init__(self, window: int, *, has_members: bool = False) -> None:
         self._window = window
+        self._has_members = has_members
         self._episodes: deque[tuple[float, int]] = deque(maxlen=window)
         self._members = _Members(window)
         self._num_episodes = 0
@@ -120,9 +125,9 @@ class SamplingMetrics:
 
     def get_state(self) -> dict[str, Any]:
         """Counters and windows, for `set_state`."""
-        return {
+        members = {"members": self._members.get_state()} if self._has_members else {}
+        return members | {
             "episodes": [list(episode) for episode in self._episodes],
-            "members": self._members.get_state(),
             "num_episodes": self._num_episodes,
             "num_env_steps": self._num_env_steps,
             "num_env_steps_lifetime": self.num_env_steps_lifetime,
@@ -134,7 +139,7 @@ class SamplingMetrics:
         self._episodes.clear()
         self._episodes.extend((float(episode_return), int(length)) for episode_return, length in state["episodes"])
         self._members = _Members(self._window)
-        self._members.extend(state.get("members", {}), self._window)
+        self._members.extend(state.get("members", ()), self._window)
         self._num_episodes = int(state["num_episodes"])
         self._num_env_steps = int(state["num_env_steps"])
         self.num_env_steps_lifetime = int(state["num_env_steps_lifetime"])
@@ -147,7 +152,7 @@ def merge_reports(states: Sequence[Mapping[str, Any]], window: int) -> dict[str,
     episodes = [episode for state in states for episode in state["episodes"][-share:]]
     members = _Members(window)
     for state in states:
-        members.extend(state.get("members", {}), share)
+        members.extend(state.get("members", ()), share)
     return (
         _averages([r for r, _ in episodes], [n for _, n in episodes])
         | {

@@ -58,7 +58,13 @@ class MultiAgentEnvRunner(LocalRunner):
     ) -> None:
         self._worlds = make_worlds(config, evaluation=evaluation)
         super().__init__(
-            config, self._worlds, module=module, spaces=None, worker_index=worker_index, evaluation=evaluation
+            config,
+            self._worlds,
+            module=module,
+            spaces=None,
+            worker_index=worker_index,
+            evaluation=evaluation,
+            has_members=True,
         )
         self._mapping: PolicyMapping = policy_mapping(config, self.modules.keys())
         self._roles: dict[ModuleID, Role] = {}

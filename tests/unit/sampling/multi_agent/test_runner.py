@@ -90,7 +90,7 @@ def test_each_module_acts_once_a_step_for_all_its_agents(make_runner: RunnerMake
 
 def test_log_probs_are_those_of_the_module(make_runner: RunnerMaker) -> None:
     runner = make_runner(visitors, envs=2)
-    module = runner.modules.only()
+    module = runner.modules["default_policy"]
     for episode in runner.sample(num_timesteps=20):
         for part in episode.agent_episodes.values():
             if len(part):
@@ -176,7 +176,7 @@ def test_random_actions(make_runner: RunnerMaker) -> None:
 
 def test_modules_with_state_carry_it_for_each_agent(make_runner: RunnerMaker) -> None:
     runner = make_runner(visitors, envs=2, model_config={"hidden_sizes": (4,), "lstm_size": 5})
-    module = runner.modules.only()
+    module = runner.modules["default_policy"]
     initial = module.get_initial_state()
     chunks = [chunk for _ in range(4) for chunk in runner.sample(num_timesteps=7)]
     checked = 0
