@@ -1,33 +1,42 @@
-"""Saving and loading a module: Unison's checkpoints against torch.save and torch.load.
+"""Saving and loading: a module's checkpoint beside torch.save and torch.load, and how long training stops for a save.
 
-    python benchmarks/checkpoint.py [--directory DIR] [--repeats 9 5]
+    python benchmarks/checkpoint.py [--directory DIR] [--repeats 9]
 
-Both save the same float32 parameters to a new path of the same file system, in turn, within one process. Unison
-computes and verifies SHA-256 over every byte, and by default waits until the bytes are on the disk (fsync);
-torch.save does neither, so that saving is shown with and without waiting for the disk on both sides. The
-last row is how long a caller waits for `BackgroundWriter.write`. Times are milliseconds, medians and best; on a machine
-that does other things as well, the best say more.
+One process, all cores. Both sides save the same float32 parameters to new files of one file system and load them from
+its cache, in turn; what waits for the disk is written out before each measurement. Unison always computes the SHA-256
+of every byte it writes, and verifies that of every byte it reads; torch does neither. Like is compared with like: a
+save that waits for the disk (fsync, Unison's default) with a torch.save that does so too, one that does not with one
+that does not, and reading into memory with torch.load(mmap=False). "as shipped" is Unison's default beside torch's,
+which does not wait for the disk. Times are medians, ratios medians of the ratios of each round; the first round does
+not count.
+
+Then a whole PPO with its Adam: how long `save_state(background=True)` keeps training, beside a plain copy of the same
+arrays within host memory and beside a save in the foreground.
 """
 
-import argparse
-import contextlib
 import os
-import platform
 import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from harness.options import make_parser
+from harness.report import Report
 
-from unison.checkpoint import BackgroundWriter, read_checkpoint, write_checkpoint
+from unison import PPOConfig
+from unison.checkpoint import read_checkpoint, write_checkpoint
+from unison.types import tree_leaves
 
 PART = "modules/default_policy"
+GOAL = 1.5
 Weights = dict[str, torch.Tensor]
 Action = Callable[[Weights, Path], object]
+Times = dict[str, list[float]]
 
 
 def make_weights(parameters: int) -> Weights:
@@ -63,8 +72,8 @@ def unison_save_fsync(weights: Weights, path: Path) -> None:
 
 
 def torch_load(weights: Weights, path: Path) -> None:
-    """torch.load, safe unpickling."""
-    check(weights, torch.load(path, weights_only=True))
+    """torch.load into memory, safe unpickling."""
+    check(weights, torch.load(path, weights_only=True, mmap=False))
 
 
 def unison_load(weights: Weights, path: Path) -> None:
@@ -78,79 +87,131 @@ def check(weights: Weights, loaded: Weights) -> None:
     assert loaded["encoder.0.weight"][0, 0] == weights["encoder.0.weight"][0, 0]
 
 
-def timed(action: Action, weights: Weights, path: Path) -> float:
-    """Seconds of one call; data that still waits for the disk is written before, not during it."""
+def seconds(action: Callable[[], object]) -> float:
+    """Of one call; data that still waits for the disk is written before, not during it."""
     os.sync()
     start = time.perf_counter()
-    action(weights, path)
+    action()
     return time.perf_counter() - start
 
 
-def compare(weights: Weights, directory: Path, repeats: int) -> dict[str, list[float]]:
-    """Times of everything, in turn; the first round warms up and is left out."""
-    times: dict[str, list[float]] = {}
+def compare(weights: Weights, directory: Path, repeats: int) -> Times:
+    """Times of everything, in turn."""
+    times: Times = {}
     for turn in range(repeats + 1):
         taken: dict[str, float] = {}
-        actions = (torch_save, unison_save, torch_save_fsync, unison_save_fsync)
-        for action in actions if turn % 2 else reversed(actions):
-            taken[action.__name__] = timed(action, weights, directory / action.__name__)
-        loads = ((torch_load, torch_save), (unison_load, unison_save_fsync))
+        saves: list[Action] = [torch_save, unison_save, torch_save_fsync, unison_save_fsync]
+        loads: list[tuple[Action, Action]] = [(torch_load, torch_save), (unison_load, unison_save_fsync)]
+        for save in saves if turn % 2 else reversed(saves):
+            path = directory / save.__name__
+            taken[save.__name__] = seconds(lambda save=save, path=path: save(weights, path))
         for load, saved in loads if turn % 2 else reversed(loads):
-            taken[load.__name__] = timed(load, weights, directory / saved.__name__)
-        with BackgroundWriter() as writer:
-            os.sync()
-            start = time.perf_counter()
-            writer.write(directory / "background", {PART: weights}, {})
-            taken["background"] = time.perf_counter() - start
+            path = directory / saved.__name__
+            taken[load.__name__] = seconds(lambda load=load, path=path: load(weights, path))
         shutil.rmtree(directory)
         directory.mkdir()
         if turn:
-            for name, seconds in taken.items():
-                times.setdefault(name, []).append(seconds)
+            for name, value in taken.items():
+                times.setdefault(name, []).append(value)
     return times
 
 
-ROWS = (
-    ("save, no fsync", "torch_save", "unison_save"),
-    ("save, fsync", "torch_save_fsync", "unison_save_fsync"),
-    ("save (as shipped)", "torch_save", "unison_save_fsync"),
-    ("load, verified", "torch_load", "unison_load"),
-    ("caller waits", "torch_save", "background"),
+def stops(hidden: int, directory: Path, repeats: int) -> tuple[int, Times]:
+    """The bytes of a PPO's state, and how long its saves keep training."""
+    config = PPOConfig().environment("CartPole-v1").framework(engine="eager").debugging(seed=0)
+    config.rl_module(model_config={"hidden_sizes": (hidden, hidden)}).training(
+        train_batch_size=64, minibatch_size=64, num_epochs=1
+    )
+    algorithm = config.build()
+    algorithm.train()
+    state = algorithm.learner_group.get_state()
+    arrays = [leaf for leaf in _leaves(state) if isinstance(leaf, np.ndarray)]
+    times: Times = {"copy": [], "background": [], "foreground": []}
+    for turn in range(repeats + 1):
+        taken = {
+            "copy": seconds(lambda: [array.copy() for array in arrays]),
+            "background": seconds(lambda: algorithm.save_state(directory / "background", background=True)),
+        }
+        algorithm.wait_for_saves()
+        taken["foreground"] = seconds(lambda: algorithm.save_state(directory / "foreground"))
+        shutil.rmtree(directory)
+        directory.mkdir()
+        if turn:
+            for name, value in taken.items():
+                times[name].append(value)
+    algorithm.stop()
+    return sum(array.nbytes for array in arrays), times
+
+
+def _leaves(tree: Any) -> list[Any]:
+    return [leaf for part in tree_leaves(tree) for leaf in (part if isinstance(part, list) else [part])]
+
+
+COMPARISONS = (
+    ("save, both wait for the disk", "torch_save_fsync", "unison_save_fsync", True),
+    ("save, neither waits", "torch_save", "unison_save", True),
+    ("load into memory", "torch_load", "unison_load", True),
+    ("save as shipped (only Unison waits)", "torch_save", "unison_save_fsync", False),
 )
 
 
+def add_comparison(report: Report, parameters: int, times: Times) -> None:
+    """The table of one module, and whether the goal is reached."""
+    rows: list[list[str]] = []
+    for label, theirs, ours, is_goal in COMPARISONS:
+        ratio = median_ratio(times[ours], times[theirs])
+        rows.append([label, spread(times[theirs]), spread(times[ours]), f"{ratio:.2f}"])
+        if is_goal:
+            reached = "reached" if ratio <= GOAL else "not reached"
+            report.notes.append(f"{parameters:,} parameters, {label}: {ratio:.2f} times torch's; {GOAL} is {reached}.")
+    header = ["ms, median (least to most)", "torch", "Unison, with SHA-256", "Unison / torch"]
+    report.add_table(f"A module of {parameters:,} parameters", header, rows)
+
+
+def median_ratio(ours: list[float], theirs: list[float]) -> float:
+    """The median of the ratios of each round."""
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def spread(times: list[float]) -> str:
+    """Milliseconds: the median, and the range."""
+    return f"{statistics.median(times) * 1e3:.1f} ({min(times) * 1e3:.1f} to {max(times) * 1e3:.1f})"
+
+
 def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure and report."""
+    parser = make_parser(__doc__)
     parser.add_argument("--directory", type=Path, default=None, help="on which file system; default: the temporary one")
-    parser.add_argument("--repeats", type=int, nargs=2, default=(9, 5), help="for 1M and for 100M parameters")
     arguments = parser.parse_args()
-    machine = f"{cpu_model()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
-    print(f"{datetime.now(UTC):%Y-%m-%d}, {machine}, torch {torch.__version__}")
-    print(f"{'':<31}{'-------- median --------':>27}{'--------- best ---------':>27}")
-    print(f"{'parameters':>12} {'':<18}" + f"{'torch':>9}{'unison':>10}{'ratio':>8}" * 2)
-    for parameters, repeats in zip((1_000_000, 100_000_000), arguments.repeats, strict=True):
+    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    about = " ".join(" ".join((__doc__ or "").split("\n\n")[2:]).split())
+    report = Report("checkpoint", "Saving and loading", about)
+    for parameters, repeats in ((1_000_000, arguments.repeats), (100_000_000, max(3, arguments.repeats // 2))):
         weights = make_weights(parameters)
         with tempfile.TemporaryDirectory(dir=arguments.directory) as folder:
-            directory = Path(folder) / "work"
-            directory.mkdir()
-            times = compare(weights, directory, repeats)
-        count = sum(tensor.numel() for tensor in weights.values())
-        for label, torch_name, unison_name in ROWS:
-            columns = ""
-            for summary in (statistics.median, min):
-                theirs, ours = (summary(times[name]) * 1e3 for name in (torch_name, unison_name))
-                columns += f"{theirs:>9.1f}{ours:>10.1f}{ours / theirs:>8.2f}"
-            print(f"{count:>12,} {label:<18}{columns}")
+            times = compare(weights, _work(folder), 2 if arguments.quick else repeats)
+        add_comparison(report, sum(tensor.numel() for tensor in weights.values()), times)
+        report.data[f"seconds_{parameters}"] = times
+        del weights
+    rows: list[list[str]] = []
+    for hidden in (256, 1000, 3000):
+        with tempfile.TemporaryDirectory(dir=arguments.directory) as folder:
+            nbytes, times = stops(hidden, _work(folder), 2 if arguments.quick else arguments.repeats)
+        ratio = median_ratio(times["background"], times["copy"])
+        shown = [spread(times[name]) for name in ("copy", "background", "foreground")]
+        rows.append([f"{nbytes / 1e6:,.1f} MB", *shown, f"{ratio:.2f}"])
+        report.data[f"stop_seconds_{hidden}"] = times
+    header = ["ms; state of", "plain copy", "save_state(background=True)", "save_state", "background / copy"]
+    report.add_table("How long training stops", header, rows)
+    report.show()
+    for path in report.write(arguments.results):
+        print(path)
 
 
-def cpu_model() -> str:
-    """What the kernel calls the processor."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.machine()
+def _work(folder: str) -> Path:
+    made = Path(folder) / "work"
+    made.mkdir()
+    return made
 
 
 if __name__ == "__main__":

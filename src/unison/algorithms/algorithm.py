@@ -195,7 +195,7 @@ class Algorithm(ABC):
         if self._evaluator is not None:
             self._evaluator.stop()
         self.learner_group.shutdown()
-        self._writer.wait()
+        self._writer.close()
 
     # --- for subclasses ---
 

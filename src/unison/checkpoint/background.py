@@ -2,8 +2,8 @@
 
 import logging
 import os
-import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 import torch
@@ -16,7 +16,7 @@ logger = logging.getLogger("unison")
 
 
 class BackgroundWriter:
-    """Writes checkpoints one after another on a thread; use it as a context manager.
+    """Writes checkpoints one after another on a thread; use it as a context manager, or call `close()`.
 
     An error of a save is logged at once, and raised by the next `write`, by `wait`, or at the end of the `with` block.
     A process that ends waits for the thread; one that is killed leaves the last whole checkpoint.
@@ -24,8 +24,9 @@ class BackgroundWriter:
 
     def __init__(self, *, fsync: bool = True) -> None:
         self._fsync = fsync
-        self._thread: threading.Thread | None = None
-        self._error: BaseException | None = None
+        # One thread for all saves: to start one for each would cost the caller more than to hand over the work.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="unison-checkpoint")
+        self._running: Future[None] | None = None
 
     def write(
         self,
@@ -44,19 +45,16 @@ class BackgroundWriter:
             path: as `write_checkpoint`.
             parts: as `write_checkpoint`.
             metadata: as `write_checkpoint`.
-            copy: False if the arrays are in host memory already and nobody will change them.
+            copy: False if everything is in host memory already and nobody will change it. Then even what cannot be
+                saved is found in the background.
             then: called on the writing thread once the checkpoint is whole.
 
         Raises:
             CheckpointError: a leaf cannot be saved, or the save before this one failed.
         """
         self.wait()
-        contents = take_apart(parts, metadata)
-        if copy:
-            contents = _copied(contents)
-        arguments = (os.fspath(path), contents, then)
-        self._thread = threading.Thread(target=self._write, args=arguments, name="unison-checkpoint")
-        self._thread.start()
+        contents = _copied(take_apart(parts, metadata)) if copy else lambda: take_apart(parts, metadata)
+        self._running = self._thread.submit(self._write, os.fspath(path), contents, then)
 
     def wait(self) -> None:
         """Wait until everything is on the disk.
@@ -64,12 +62,18 @@ class BackgroundWriter:
         Raises:
             CheckpointError: the save failed; what was at its path is untouched.
         """
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+        running, self._running = self._running, None
+        if running is not None:
+            running.result()
+
+    def close(self) -> None:
+        """Wait, and end the thread.
+
+        Raises:
+            CheckpointError: as `wait`.
+        """
+        self._thread.shutdown()
+        self.wait()
 
     def __enter__(self) -> "BackgroundWriter":
         return self
@@ -77,16 +81,16 @@ class BackgroundWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.wait()
+        self.close()
 
-    def _write(self, path: str, contents: Contents, then: Callable[[], object] | None) -> None:
+    def _write(self, path: str, contents: Contents | Callable[[], Contents], then: Callable[[], object] | None) -> None:
         try:
-            write_contents(path, contents, fsync=self._fsync)
+            write_contents(path, contents() if callable(contents) else contents, fsync=self._fsync)
             if then is not None:
                 then()
         except BaseException as error:  # Said now, as nobody may ask for a while; and `wait` raises it.
             logger.error("%s", error)
-            self._error = error
+            raise
 
 
 def _copied(contents: Contents) -> Contents:
