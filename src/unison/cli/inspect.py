@@ -19,7 +19,7 @@ from unison.algorithms.run_folder.rows import (
     flatten,
     get_number,
 )
-from unison.checkpoint import Checkpoint, read_checkpoint
+from unison.checkpoint import Checkpoint, CheckpointKeeper, read_checkpoint
 from unison.cli.settings import config_class
 from unison.cli.words import number, size
 from unison.types import Tree
@@ -41,7 +41,10 @@ def show_checkpoint(path: Path) -> None:
     sizes = {entry.part: entry.size for entry in manifest.files.values()}
     total = sum(sizes.values()) + (chosen / "manifest.json").stat().st_size
     console.print(f"[bold]{chosen}[/]")
-    console.print(f"{size(total)} in {len(sizes) + 1} files, every digest verified")
+    console.print(f"{size(total)} in {len(sizes) + 1} files, {size(_on_disk(chosen))} on disk, every digest verified")
+    if chosen != path:
+        kept = CheckpointKeeper(chosen.parent).checkpoints()
+        console.print(f"one of {len(kept)} checkpoints of this run, {size(sum(map(_on_disk, kept)))} on disk")
     console.print(f"written {manifest.created} by Unison {manifest.library_version}, format {manifest.format_version}")
     for title, key in (("Counters", "counters"), ("Classes", "")):
         rows = metadata.get(key, {}) if key else {k: v for k, v in metadata.items() if k.endswith("_class")}
@@ -54,6 +57,11 @@ def show_checkpoint(path: Path) -> None:
     _print_pairs(console, "Other parts", others)
     if "config" in metadata:
         _print_pairs(console, "Settings that differ from the defaults", _changed(metadata["config"]))
+
+
+def _on_disk(folder: Path) -> int:
+    """The bytes that a folder takes on its disk, which hands them out in blocks."""
+    return sum(entry.stat().st_blocks * 512 for entry in (folder, *folder.rglob("*")))
 
 
 def _print_modules(console: Console, checkpoint: Checkpoint, sizes: Mapping[str, int]) -> None:

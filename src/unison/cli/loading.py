@@ -6,11 +6,11 @@ from typing import Any
 
 from unison.algorithms.checkpoints import read_config
 from unison.algorithms.run_folder import RunFolder, find_checkpoint
-from unison.checkpoint import CheckpointKeeper, read_checkpoint, read_manifest
+from unison.checkpoint import CheckpointKeeper
 from unison.config import AlgorithmConfig, make_module_spec
 from unison.errors import CheckpointError
-from unison.learner.saving import from_parts
 from unison.modules import MultiAgentRLModule
+from unison.modules.module_checkpoint import class_and_arguments, read_module_states
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,14 @@ def load_trained(path: Path, *, best: bool = False) -> Trained:
         CheckpointError: there is no checkpoint, or it is damaged.
     """
     checkpoint = choose_checkpoint(path, best=best)
-    names = [name for name in read_manifest(checkpoint).parts if name.startswith("modules/")]
-    found = read_checkpoint(checkpoint, names)
+    metadata, states = read_module_states(checkpoint)
     config = read_config(checkpoint)
     modules = make_module_spec(config).build()
-    weights = from_parts(found.parts)["rl_module"]
-    modules.set_state({module_id: state for module_id, state in weights.items() if module_id in modules})
-    return Trained(checkpoint, config, modules.eval(), dict(found.metadata.get("counters", {})))
+    held = metadata["modules"]
+    for module_id in [m for m in held if m not in modules]:  # Added while it trained.
+        module_class, arguments = class_and_arguments(checkpoint, metadata, module_id, None)
+        modules.add_module(module_id, module_class(**arguments))
+    for module_id in [m for m in modules if m not in held]:
+        modules.remove_module(module_id)
+    modules.set_state(states)
+    return Trained(checkpoint, config, modules.eval(), dict(metadata.get("counters", {})))

@@ -50,7 +50,8 @@ def test_inspect_shows_what_is_there(unison: Any, trained: Path) -> None:
     result = unison("inspect", trained)
     assert result.code == 0
     for words in (
-        "every digest verified",
+        "on disk, every digest verified",
+        "one of 4 checkpoints of this run",
         "Module default_policy",
         "policy_head.weight",
         "2 x 8",
