@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support.learners import TwoOptimizers
 from unison import Algorithm, PPOConfig
 from unison.types import tree_items
 
 ITERATIONS = 3
+HERE = Path(__file__).parent
 
 
 def config(kind: str) -> PPOConfig:
@@ -39,6 +41,10 @@ def config(kind: str) -> PPOConfig:
         .evaluation(evaluation_interval=2, evaluation_duration=2)
         .debugging(seed=3)
     )
+    if kind == "two optimizers":
+        made.training(learner_class=TwoOptimizers)
+    if kind == "env runners":
+        made.resources(num_env_runners=2)
     return made
 
 
@@ -63,11 +69,13 @@ def assert_identical(first: dict[str, Any], second: dict[str, Any]) -> None:
     for name, value in first.items():
         if isinstance(value, np.ndarray):
             np.testing.assert_array_equal(value, second[name], err_msg=name)
+        elif isinstance(value, list):
+            assert_identical(*(dict(tree_items(dict(enumerate(items)))) for items in (value, second[name])))
         else:
             assert value == second[name] or (value != value and second[name] != second[name]), name
 
 
-@pytest.mark.parametrize("kind", ["plain", "lstm", "fp16", "continuous", "async"])
+@pytest.mark.parametrize("kind", ["plain", "lstm", "fp16", "continuous", "async", "two optimizers", "env runners"])
 def test_a_resumed_run_is_the_same_run(kind: str, tmp_path: Path) -> None:
     straight = config(kind).build()
     train(straight, ITERATIONS)
@@ -75,7 +83,7 @@ def test_a_resumed_run_is_the_same_run(kind: str, tmp_path: Path) -> None:
     expected = train(straight, ITERATIONS)
     straight.save_state(tmp_path / "whole")
     script = (
-        "import sys; sys.path[:0] = [sys.argv[1]]\n"
+        "import sys; sys.path[:0] = sys.argv[1].split(':')\n"
         "from test_resume import PPOConfig, ITERATIONS, train\n"
         "from unison import PPO\n"
         "algorithm = PPO.from_checkpoint(sys.argv[2])\n"
@@ -83,7 +91,7 @@ def test_a_resumed_run_is_the_same_run(kind: str, tmp_path: Path) -> None:
         "algorithm.save_state(sys.argv[3]); algorithm.stop()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path / "half"), str(tmp_path / "resumed")],
+        [sys.executable, "-c", script, f"{HERE}:{HERE.parent}", str(tmp_path / "half"), str(tmp_path / "resumed")],
         capture_output=True,
         text=True,
         check=False,

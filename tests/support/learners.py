@@ -16,6 +16,22 @@ BOX = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
 Array = np.ndarray[Any, Any]
 
 
+class TwoOptimizers(PPOLearner):
+    """Moves the value network by an optimizer of its own, of another kind."""
+
+    def configure_optimizers_for_module(self, module_id: str, config: Any) -> None:
+        value = [p for name, p in self.module[module_id].named_parameters() if name.startswith("value")]
+        policy = [p for name, p in self.module[module_id].named_parameters() if not name.startswith("value")]
+        optimizers = {
+            "policy": (torch.optim.AdamW(policy, betas=(0.8, 0.99)), policy, config.lr),
+            "value": (torch.optim.SGD(value, momentum=0.9, nesterov=True), value, [[0, 0.05], [1000, 0.01]]),
+        }
+        for name, (optimizer, params, lr) in optimizers.items():
+            self.register_optimizer(
+                module_id=module_id, optimizer_name=name, optimizer=optimizer, params=params, lr_or_lr_schedule=lr
+            )
+
+
 def make_config(**training: Any) -> PPOConfig:
     """A small PPO config with a fixed seed."""
     return (

@@ -86,6 +86,15 @@ def test_a_checkpoint_brings_its_modules_to_all_learners(pair: LearnerGroup, tmp
         assert first[ALL_MODULES]["ticket"] == second[ALL_MODULES]["ticket"]
         assert_alike(other)  # The Learner that came back has the module too.
         assert_same(weights_of_group(pair), weights_of_group(other))
+        other.save_state(tmp_path / "two")
+    with make_group(0) as alone:  # What two Learners saved, one loads; and the reverse.
+        alone.load_state(tmp_path / "two")
+        assert_same(weights_of_group(pair), weights_of_group(alone))
+        for group in (alone, pair):
+            group.update_from_batch({"d": make_columns(8, 2)})
+        alone.save_state(tmp_path / "one")
+    pair.load_state(tmp_path / "one")
+    assert_alike(pair)
     pair.remove_module("d")
     pair.set_state(before)
 
