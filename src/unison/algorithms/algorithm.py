@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from unison.algorithms.acting import Actor
-from unison.algorithms.checkpoints import describe, read_config, read_whole
+from unison.algorithms.checkpoints import describe, read_config, read_mapping, read_whole
+from unison.algorithms.population import Population
 from unison.checkpoint import BackgroundWriter, check_like, check_rng, restore_rng
 from unison.config import AlgorithmConfig
 from unison.errors import NotBuiltError
@@ -21,7 +22,7 @@ from unison.types import ModuleID, Tree
 NUM_ENV_STEPS_SAMPLED_LIFETIME = "num_env_steps_sampled_lifetime"
 
 
-class Algorithm(ABC):
+class Algorithm(Population, ABC):
     """Trains the modules of a config; `config.build()` makes one.
 
     A subclass writes `training_step`.
@@ -39,7 +40,6 @@ class Algorithm(ABC):
         """Seconds of this iteration, by phase."""
         self.learner_group: LearnerGroup = self.config.build_learner_group()
         self.env_runner: Runner = make_runner(self.config)
-        self._evaluator: LocalRunner | None = None
         self._writer = BackgroundWriter()
         self._stopped = False
         self.sync_weights()
@@ -161,7 +161,11 @@ class Algorithm(ABC):
         check_rng(parts["rng"])
         evaluator = self._evaluator_like(parts["evaluator"])
         options = LoadOptions(settings, module_classes=module_classes)
+        before = self.module_ids
         differences = take_over(self.learner_group, path, checkpoint, options)
+        self.policy_mapping_fn = read_mapping(path, checkpoint.metadata) or self.policy_mapping_fn
+        for runner in {id(r): r for r in (*self._runners(), evaluator) if r is not None}.values():
+            self._bring_up_to_date(runner, before)
         self._replace_evaluator(evaluator, parts["evaluator"])
         self.env_runner.set_state(parts["env_runner"])
         self.set_progress(parts["algorithm"])
@@ -231,7 +235,7 @@ class Algorithm(ABC):
         """The evaluator that a saved state fits; one is made if there is none yet."""
         if state is None:
             return None
-        evaluator = self._evaluator or make_local_runner(self.config, evaluation=True)
+        evaluator = self._evaluator or self._make_evaluator()
         try:
             evaluator.check_state(state)
         except BaseException:
@@ -248,11 +252,16 @@ class Algorithm(ABC):
         if evaluator is not None and state is not None:
             evaluator.set_state(state)
 
+    def _make_evaluator(self) -> LocalRunner:
+        evaluator = make_local_runner(self.config, evaluation=True)
+        self._bring_up_to_date(evaluator, list(evaluator.modules))
+        return evaluator
+
     def _get_evaluator(self) -> LocalRunner:
         """The runner for evaluation, in this process, with the Learners' weights."""
         self._check_is_running()
         if self._evaluator is None:
-            self._evaluator = make_local_runner(self.config, evaluation=True)
+            self._evaluator = self._make_evaluator()
         version = self.learner_group.weights_version
         if self._evaluator.weights_version != version:
             weights = self.learner_group.get_weights(inference_only=True)

@@ -1,5 +1,6 @@
 """An Algorithm's checkpoint: the Learners' parts, the samplers' states, progress and random states."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 from unison.checkpoint import Checkpoint, capture_rng, read_checkpoint, read_manifest
 from unison.checkpoint.keeper import RESULTS
 from unison.config import AlgorithmConfig
-from unison.errors import CheckpointError
+from unison.config.values import from_plain, to_plain
+from unison.data.multi_agent_episode import PolicyMapping
+from unison.errors import CheckpointError, ConfigError
 from unison.learner.saving import to_parts
 
 if TYPE_CHECKING:
     from unison.algorithms.algorithm import Algorithm
 
+logger = logging.getLogger("unison")
 _OWN_PARTS = ("algorithm", "env_runner", "evaluator", "rng")
 
 
@@ -30,6 +34,8 @@ def describe(algorithm: "Algorithm", results: Mapping[str, Any]) -> tuple[dict[s
         "counters": metadata["counters"] | {"training_iteration": algorithm.iteration},
         RESULTS: dict(results),
     }
+    if algorithm.policy_mapping_fn is not None:
+        metadata["policy_mapping_fn"] = to_plain(algorithm.policy_mapping_fn)
     return parts, metadata
 
 
@@ -44,6 +50,15 @@ def read_whole(path: str | Path) -> Checkpoint:
     if missing:
         raise CheckpointError(f"{path} is no checkpoint of an Algorithm: it lacks the parts {missing}.")
     return checkpoint
+
+
+def read_mapping(path: str | Path, metadata: Mapping[str, Any]) -> PolicyMapping | None:
+    """What had been put in place of the setting `policy_mapping_fn`; None if nothing was, or it can't be stored."""
+    try:
+        return from_plain(metadata.get("policy_mapping_fn"))
+    except ConfigError as error:
+        logger.warning("%s: the policy_mapping_fn was not saved: %s Give it by set_policy_mapping_fn().", path, error)
+        return None
 
 
 def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> AlgorithmConfig:

@@ -38,6 +38,10 @@ class ModelConfig(Settings):
     normalize_observations: bool = Field(
         False, description="Whether the module normalizes Box observations by their running mean and variance."
     )
+    frozen: bool = Field(
+        False,
+        description="Whether the weights never change: no gradient, no optimizer, whatever policies_to_train says.",
+    )
     custom_model_config: AnyDict = Field({}, description="Settings of a custom module, unchecked.")
 
     @model_validator(mode="after")

@@ -42,6 +42,10 @@ class Metrics:
         for name, value in values.items():
             self.log_value((key, name), value, reduce=reduce)
 
+    def forget_module(self, module_id: ModuleID) -> None:
+        """Leave a module out from now on."""
+        self.reductions = {key: kind for key, kind in self.reductions.items() if key[0] != module_id}
+
     def collect(self) -> StepMetrics:
         """Hand over what this step logged, and start afresh."""
         step, self._step = self._step, {}

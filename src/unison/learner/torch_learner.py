@@ -319,3 +319,5 @@ class TorchLearner(TorchOptimization, TorchState):
         self._module_configs.pop(module_id, None)
         self.config_overrides.pop(module_id, None)
         self.coefficients.pop(module_id, None)
+        self.metrics.forget_module(module_id)
+        self.results.pop(module_id, None)

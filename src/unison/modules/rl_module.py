@@ -49,6 +49,8 @@ class RLModule(nn.Module, ABC):
         self.model_config = resolve_model_config(model_config)
         self._action_distribution: DistributionType | None = None
         self.setup()
+        if self.model_config.frozen:
+            self.requires_grad_(False)
 
     def setup(self) -> None:
         """Hook: make the layers. The spaces and `model_config` are set already. Default: none."""

@@ -1,0 +1,88 @@
+"""A league: a policy learns connect four against itself and a growing pool of its own frozen snapshots."""
+
+from itertools import combinations
+
+import numpy as np
+import torch
+from connect_four import Lookahead, elo, play
+
+from unison import PPOConfig
+from unison.modules.random_module import RandomModule
+
+MAIN = "main"
+
+
+class Matchmaking:
+    """Who plays whom: `main` against itself, or more often against the snapshots that it beats least."""
+
+    def __init__(self, win_rates, mirror=0.3):
+        self.names = [MAIN, *win_rates]
+        hard = np.asarray([(1.02 - rate) ** 2 for rate in win_rates.values()])
+        self.chances = np.asarray([mirror, *(1 - mirror) * hard / hard.sum()]) if win_rates else np.ones(1)
+
+    def __call__(self, agent_id, episode):
+        opponent = str(episode.rng.choice(self.names, p=self.chances))
+        if not episode.module_ids:  # The first seat is main's in half of the games.
+            return MAIN if episode.rng.random() < 0.5 else opponent
+        return opponent if MAIN in episode.module_ids.values() else MAIN
+
+
+def make_config(seed=0):
+    network = {"conv_layers": [[64, 4, 1]], "hidden_sizes": [128], "activation": "relu", "share_value_layers": True}
+    config = PPOConfig().environment("classic/connect_four-v3").rl_module(model_config=network)
+    config.multi_agent(policies=[MAIN], policy_mapping_fn=Matchmaking({}))
+    config.env_runners(num_envs_per_env_runner=64).framework(engine="eager").debugging(seed=seed)
+    config.training(train_batch_size=4096, minibatch_size=512, num_epochs=6, lr=7e-4, entropy_coeff=0.01, lambda_=0.9)
+    return config
+
+
+def train(iterations, every=10, pool=12, stop=print):
+    """Train, to the end or until `stop(...)`; snapshots join the pool, and the one beaten most leaves a full one."""
+    algorithm, win_rates = make_config().build(), {}
+    for iteration in range(iterations):
+        if iteration % every == 0:
+            if len(win_rates) == pool:
+                beaten = max(list(win_rates)[:-1], key=win_rates.get)
+                del win_rates[beaten]
+                algorithm.remove_module(beaten, policy_mapping_fn=Matchmaking(win_rates))
+            win_rates[f"snapshot_{iteration}"] = 0.5
+            algorithm.add_snapshot(f"snapshot_{iteration}", of=MAIN, policy_mapping_fn=Matchmaking(win_rates))
+        returns = algorithm.train()["env_runners"]["module_return_mean"]
+        win_rates |= {name: (1 - returns[name]) / 2 for name in win_rates if name in returns}
+        algorithm.set_policy_mapping_fn(Matchmaking(win_rates))
+        if stop(algorithm, {name: round(rate, 2) for name, rate in win_rates.items()}):
+            break
+    return algorithm, list(win_rates)
+
+
+def players(algorithm, names, explore=True):
+    """Functions from an observation to an action: the league's modules, and two that follow a script."""
+    main = algorithm.env_runner.modules[MAIN]
+    scripted = {"random": RandomModule, "one-move lookahead": Lookahead}
+    made = {n: c(observation_space=main.observation_space, action_space=main.action_space) for n, c in scripted.items()}
+
+    def choose(module):
+        def act(observation):
+            rows = {name: torch.as_tensor(part).unsqueeze(0) for name, part in observation.items()}
+            return int(module.forward_inference({"obs": rows})["actions"])
+
+        return act
+
+    league = {n: lambda o, n=n: int(algorithm.compute_actions(o, module_id=n, explore=explore)) for n in [*names, MAIN]}
+    return {name: choose(module) for name, module in made.items()} | league
+
+
+def main(iterations=150, games=20, **settings):
+    """Train, let everyone play everyone, and rate them."""
+    torch.set_num_threads(1)
+    everyone = players(*train(iterations, **settings))
+    names, table = list(everyone), np.full((len(everyone), len(everyone)), np.nan)
+    for i, j in combinations(range(len(names)), 2):
+        table[i, j] = play([everyone[names[i]], everyone[names[j]]], games)
+        table[j, i] = 1 - table[i, j]
+    return dict(zip(names, elo(table, games), strict=True))
+
+
+if __name__ == "__main__":
+    for name, rating in sorted(main().items(), key=lambda pair: -pair[1]):
+        print(f"{rating:6.0f}  {name}")

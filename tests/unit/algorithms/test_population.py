@@ -1,0 +1,200 @@
+"""Modules come, go, change roles and become frozen opponents, on Learners, samplers and checkpoints alike."""
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pettingzoo import ParallelEnv
+
+from unison import PPOConfig, SingleAgentRLModuleSpec
+from unison.errors import ConfigError, ModuleError
+from unison.modules.spaces import Space
+
+
+class Duel(ParallelEnv):
+    """Two agents; each is paid 1 for action 1, for four steps."""
+
+    def __init__(self) -> None:
+        self.possible_agents, self.agents = ["left", "right"], []
+
+    def observation_space(self, agent: str) -> Space:
+        from gymnasium.spaces import Box
+
+        return Box(-1.0, 1.0, (2,))
+
+    def action_space(self, agent: str) -> Space:
+        from gymnasium.spaces import Discrete
+
+        return Discrete(2)
+
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        self.agents, self.count = list(self.possible_agents), 0
+        return {a: np.zeros(2, np.float32) for a in self.agents}, {}
+
+    def step(self, actions: dict[str, Any]) -> Any:
+        self.count += 1
+        rewards = {a: float(action) for a, action in actions.items()}
+        over = dict.fromkeys(self.agents, self.count == 4)
+        observations = {a: np.full(2, self.count / 4, np.float32) for a in self.agents}
+        self.agents = [] if self.count == 4 else self.agents
+        return observations, rewards, over, dict.fromkeys(rewards, False), {}
+
+
+def always_main(agent_id: str, episode: Any) -> str:
+    return "main"
+
+
+def against(opponent: str) -> Any:
+    return lambda agent_id, episode: "main" if agent_id == "left" else opponent
+
+
+@pytest.fixture
+def algorithm() -> Any:
+    torch.set_num_threads(1)
+    made = make_config().build()
+    yield made
+    made.stop()
+
+
+def make_config() -> PPOConfig:
+    config = PPOConfig().environment(lambda _: Duel()).framework(engine="eager").debugging(seed=0)
+    config.multi_agent(policies=["main"], policy_mapping_fn=always_main).env_runners(num_envs_per_env_runner=2)
+    config.rl_module(model_config={"hidden_sizes": (8,)})
+    return config.training(train_batch_size=32, minibatch_size=16, num_epochs=1)
+
+
+def weights(algorithm: Any, module_id: str) -> dict[str, Any]:
+    return algorithm.learner_group.get_weights([module_id])[module_id]
+
+
+def equal(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    return all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_a_snapshot_is_a_frozen_opponent_in_one_call(algorithm: Any) -> None:
+    algorithm.train()
+    algorithm.add_snapshot("past", of="main", policy_mapping_fn=against("past"))
+    assert equal(weights(algorithm, "past"), weights(algorithm, "main"))
+    before = weights(algorithm, "past")
+    results = [algorithm.train() for _ in range(2)]
+    assert equal(weights(algorithm, "past"), before)
+    assert not equal(weights(algorithm, "main"), before)
+    assert "past" not in results[-1]["learners"]
+    assert algorithm.learner_group.foreach_learner(lambda learner: len(learner.optimizers.slots)) == [1]
+    assert set(results[-1]["env_runners"]["module_return_mean"]) == {"main", "past"}
+    acting = algorithm.env_runner.modules["past"].get_state(inference_only=True)
+    assert equal(acting, {name: before[name] for name in acting})
+    assert algorithm.compute_actions(np.zeros(2), module_id="past") in (0, 1)
+    with pytest.raises(ModuleError, match="say which acts"):
+        algorithm.compute_actions(np.zeros(2))
+
+
+def test_a_module_joins_and_trains_with_settings_of_its_own(algorithm: Any) -> None:
+    algorithm.evaluate(1)
+    algorithm.add_module(
+        module_id="new", config_overrides={"lr": 1e-4}, policies_to_train=["new"], policy_mapping_fn=against("new")
+    )
+    before = weights(algorithm, "main")
+    results = algorithm.train()["learners"]
+    assert results["new"]["default_optimizer_learning_rate"] == pytest.approx(1e-4)
+    assert equal(weights(algorithm, "main"), before)
+    assert set(algorithm.evaluate(2)["module_return_mean"]) == {"main", "new"}
+    algorithm.set_policies_to_train(lambda module_id, batch: module_id == "main")
+    before = weights(algorithm, "new")
+    assert "main" in algorithm.train()["learners"]
+    assert equal(weights(algorithm, "new"), before)
+    with pytest.raises(ModuleError, match=r"names \['nobody'\]"):
+        algorithm.set_policies_to_train(["nobody"])
+    with pytest.raises(ModuleError, match="exists already"):
+        algorithm.add_module(module_id="new")
+
+
+def test_all_or_none(algorithm: Any) -> None:
+    class Broken(Exception):
+        pass
+
+    def fail(**_: Any) -> None:
+        raise Broken
+
+    for method, call in (("add_module", "add_module"), ("remove_module", "remove_module")):
+        if method == "remove_module":
+            algorithm.add_module(module_id="new", policy_mapping_fn=against("new"))
+        target = algorithm.env_runner if method == "add_module" else algorithm.learner_group
+        original = getattr(target, method)
+        setattr(target, method, fail if method == "add_module" else lambda _: fail())
+        before = list(algorithm.module_ids)
+        with pytest.raises(Broken):
+            getattr(algorithm, call)(module_id="new")
+        setattr(target, method, original)
+        assert algorithm.module_ids == before
+        assert list(algorithm.env_runner.modules) == before
+        algorithm.train()
+    with pytest.raises(ModuleError, match="no module 'nobody'"):
+        algorithm.remove_module("nobody")
+
+
+def test_a_checkpoint_carries_the_population(algorithm: Any, tmp_path: Path) -> None:
+    algorithm.train()
+    algorithm.add_snapshot("past", of="main", policy_mapping_fn=against("past"))
+    algorithm.train()
+    algorithm.save_state(tmp_path / "saved")
+    fresh = make_config().debugging(seed=9).build()
+    fresh.load_state(tmp_path / "saved")
+    fresh.set_policy_mapping_fn(against("past"))
+    try:
+        assert fresh.module_ids == algorithm.module_ids
+        assert list(fresh.env_runner.modules) == ["main", "past"]
+        for _ in range(2):
+            ours, theirs = fresh.train(), algorithm.train()
+            assert ours["env_runners"] == theirs["env_runners"]
+            assert "past" not in ours["learners"]
+        assert equal(weights(fresh, "main"), weights(algorithm, "main"))
+        assert equal(weights(fresh, "past"), weights(algorithm, "past"))
+    finally:
+        fresh.stop()
+
+
+def test_two_hundred_lives_leave_no_residue(algorithm: Any) -> None:
+    def live(number: int) -> None:
+        name = f"guest_{number}"
+        algorithm.add_module(module_id=name, policy_mapping_fn=against(name))
+        if number % 10 == 0:
+            assert name in algorithm.train()["learners"]
+        algorithm.remove_module(name, policy_mapping_fn=always_main)
+
+    def facts(learner: Any) -> Any:
+        reductions = [key for key in learner.metrics.reductions if key[0].startswith("guest")]
+        own = (learner.optimizers.slots, learner.coefficients, learner.config_overrides, learner.exchange._sums)
+        return [len(part) for part in own], reductions
+
+    def tensors() -> int:
+        gc.collect()
+        return sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects())
+
+    for number in range(20):
+        live(number)
+    algorithm.train()
+    at_first, before = algorithm.learner_group.foreach_learner(facts)[0], tensors()
+    for number in range(20, 200):
+        live(number)
+    results = algorithm.train()
+    assert algorithm.learner_group.foreach_learner(facts)[0] == at_first
+    assert at_first[1] == []
+    assert tensors() <= before + 5
+    assert set(results["env_runners"]["module_return_mean"]) == {"main"}
+    assert set(results["learners"]) == {"main", "__all_modules__"}
+
+
+def test_one_agent_has_nothing_to_map() -> None:
+    algorithm = PPOConfig().environment("CartPole-v1").training(train_batch_size=64).build()
+    with pytest.raises(ConfigError, match="environments of many agents"):
+        algorithm.set_policy_mapping_fn(always_main)
+    algorithm.add_module(module_id="other")
+    with pytest.raises(ModuleError, match="acts for the only agent"):
+        algorithm.remove_module("default_policy")
+    assert algorithm.module_ids == ["default_policy", "other"]
+    algorithm.train()
+    algorithm.stop()
