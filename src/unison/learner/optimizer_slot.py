@@ -1,6 +1,6 @@
 """One registered optimizer: its parameters, its learning rate and how it steps."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ class OptimizerSlot:
         optimizer: any torch optimizer over exactly these parameters.
         refs: the parameters by name.
         schedule: the learning rate over time; None leaves it to the optimizer's own settings.
+        users: the modules whose rows make it step.
     """
 
     def __init__(
@@ -32,12 +33,14 @@ class OptimizerSlot:
         optimizer: torch.optim.Optimizer,
         refs: dict[ParamRef, Parameter],
         schedule: Schedule | None,
+        users: Collection[ModuleID],
     ) -> None:
         self.module_id = module_id
         self.name = name
         self.optimizer = optimizer
         self.refs = refs
         self.schedule = schedule
+        self.users = frozenset(users)
         self._first_settings = [
             {name: value for name, value in options.items() if name != "params"} for options in optimizer.param_groups
         ]

@@ -1,7 +1,7 @@
 """The state of one optimizer as plain data, and back, checked before anything changes."""
 
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -13,6 +13,10 @@ from unison.types import ModuleID
 
 if TYPE_CHECKING:
     from unison.modules.multi_agent_state import SharedNames
+
+DEFAULT_OPTIMIZER: Final = "default_optimizer"
+SHARED: Final = "shared"
+"""The optimizer of what several modules share; a further set of modules that share something has "shared_2"."""
 
 
 def get_slot_state(slot: OptimizerSlot) -> dict[str, Any]:
@@ -78,16 +82,46 @@ def lend_moments(
 
     So they can be loaded where nothing is shared. Shared parameters go by their name in the module.
     """
-    chosen = {
-        m: {n: {**s, "moments": dict(s["moments"])} for n, s in state[m].items()} for m in module_ids if m in state
-    }
+    chosen: dict[ModuleID, dict[str, Any]] = {}
+    for module_id in module_ids:
+        for name, saved in state.get(module_id, {}).items():
+            own_name = DEFAULT_OPTIMIZER if name.startswith(SHARED) else name
+            slot = chosen.setdefault(module_id, {}).setdefault(own_name, {**saved, "moments": {}})
+            slot["moments"] |= saved["moments"]
     for module_id in module_ids:
         for name, (owner, owner_name) in shared.get(module_id, {}).items():
             for slot_name, saved in state.get(owner, {}).items():
                 if owner_name in saved["moments"]:
-                    slot = chosen.setdefault(module_id, {}).setdefault(slot_name, {**saved, "moments": {}})
+                    # Where nothing is shared, a module has one optimizer for all its parameters.
+                    own_name = DEFAULT_OPTIMIZER if slot_name.startswith(SHARED) else slot_name
+                    slot = chosen.setdefault(module_id, {}).setdefault(own_name, {**saved, "moments": {}})
                     slot["moments"][name] = saved["moments"][owner_name]
     return chosen
+
+
+def arrange(state: Mapping[str, Any], slots: Sequence[OptimizerSlot]) -> dict[str, Any]:
+    """The states of one module's optimizers for another division of the same parameters into default and shared.
+
+    What a module shares with others has an optimizer of its own, where it is shared; elsewhere it has not.
+
+    Args:
+        state: by name, of the module as it was saved.
+        slots: the module's optimizers here.
+    """
+    names = {slot.name: slot for slot in slots}
+    mine = {n for n in names if n == DEFAULT_OPTIMIZER or n.startswith(SHARED)}
+    saved = {n: s for n, s in state.items() if n == DEFAULT_OPTIMIZER or n.startswith(SHARED)}
+    if not saved or not mine or saved.keys() == mine or not all("moments" in s for s in saved.values()):
+        return dict(state)
+    moments = {name: moment for s in saved.values() for name, moment in s["moments"].items()}
+    template = saved.get(DEFAULT_OPTIMIZER, next(iter(saved.values())))
+    arranged: dict[str, Any] = {}
+    for name in sorted(mine, key=lambda name: name == DEFAULT_OPTIMIZER):
+        own = {_local(names[name], ref) for ref in names[name].refs}
+        # What is nobody's here goes to the last, the default one, where it is found and named.
+        taken = [n for n in moments if n in own or name == DEFAULT_OPTIMIZER]
+        arranged[name] = {**saved.get(name, template), "moments": {n: moments.pop(n) for n in taken}}
+    return {n: s for n, s in state.items() if n not in saved} | arranged
 
 
 def set_slot_state(slot: OptimizerSlot, state: Mapping[str, Any]) -> None:

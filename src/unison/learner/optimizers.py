@@ -1,6 +1,6 @@
 """The optimizers of a Learner, by module and name."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import torch
 
@@ -25,8 +25,10 @@ class Optimizers:
         optimizer: torch.optim.Optimizer,
         refs: dict[ParamRef, Parameter],
         schedule: Schedule | None,
+        *,
+        users: Collection[ModuleID],
     ) -> None:
-        """Add an optimizer.
+        """Add an optimizer; `users` are the modules that contain all its parameters.
 
         Raises:
             OptimizerError: the name is taken, or a parameter has an optimizer already.
@@ -40,7 +42,7 @@ class Optimizers:
                     f"Parameter '{ref}' belongs to optimizer '{owner[1]}' of module '{owner[0]}' already; "
                     f"leave it out of '{name}' of module '{module_id}'. A parameter has one optimizer."
                 )
-        self.slots[module_id, name] = OptimizerSlot(module_id, name, optimizer, refs, schedule)
+        self.slots[module_id, name] = OptimizerSlot(module_id, name, optimizer, refs, schedule, users)
         self._owners |= dict.fromkeys(refs.values(), (module_id, name))
 
     def get(self, module_id: ModuleID, name: str) -> OptimizerSlot:
@@ -55,6 +57,10 @@ class Optimizers:
         """The optimizers of a module, in the order of registration; ALL_MODULES: of all."""
         return [slot for (m, _), slot in self.slots.items() if module_id in (m, ALL_MODULES)]
 
+    def registered_by(self, module_id: ModuleID) -> list[OptimizerSlot]:
+        """The optimizers under exactly this id."""
+        return [slot for (m, _), slot in self.slots.items() if m == module_id]
+
     def slot_of(self, optimizer: torch.optim.Optimizer) -> OptimizerSlot:
         """The slot of a registered optimizer object."""
         for slot in self.slots.values():
@@ -65,7 +71,7 @@ class Optimizers:
     def active(self, module_ids: Iterable[ModuleID]) -> list[OptimizerSlot]:
         """The optimizers that step when these modules have rows."""
         present = set(module_ids)
-        return [slot for (m, _), slot in self.slots.items() if m in present or m == ALL_MODULES]
+        return [s for (m, _), s in self.slots.items() if m == ALL_MODULES or not present.isdisjoint(s.users)]
 
     def is_owned(self, parameter: Parameter) -> bool:
         """Whether a parameter has an optimizer."""

@@ -8,7 +8,7 @@ import torch
 
 from unison.errors import ModuleError, StateError
 from unison.learner.learner_state import ModuleChoice
-from unison.learner.optimizer_state import check_slot_state, get_slot_state, lend_moments, set_slot_state
+from unison.learner.optimizer_state import arrange, check_slot_state, get_slot_state, lend_moments, set_slot_state
 from unison.types import ALL_MODULES, ModuleID
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def check_state(
     unknown = sorted(set(state) - set(COMPONENTS))
     if unknown:
         raise StateError(f"A Learner has no components {unknown}. Known: {list(COMPONENTS)}.")
-    weights, optimizers = state.get("rl_module", {}), state.get("optimizer", {})
+    weights, optimizers = state.get("rl_module", {}), _arranged(learner, state)
     _check_known(learner, weights.keys())
     if shared is not None:
         _check_sharing(learner, weights, shared)
@@ -68,11 +68,17 @@ def set_state(learner: "TorchLearner", state: Mapping[str, Any]) -> None:
     learner.last_snapshot = None  # What a state replaces is not to be undone.
     # The only thing that can still fail, in a module with a state of its own kind; it comes first.
     learner.module.set_state(state.get("rl_module", {}))
-    for module_id, named in state.get("optimizer", {}).items():
+    for module_id, named in _arranged(learner, state).items():
         for name, saved in named.items():
             if (module_id, name) in learner.optimizers.slots:
                 set_slot_state(learner.optimizers.get(module_id, name), saved)
     _set_rest(learner, state.get("learner", {}))
+
+
+def _arranged(learner: "TorchLearner", state: Mapping[str, Any]) -> dict[ModuleID, dict[str, Any]]:
+    """The optimizers that a state has, divided as they are here."""
+    optimizers: Mapping[ModuleID, Any] = state.get("optimizer", {})
+    return {m: arrange(named, learner.optimizers.registered_by(m)) for m, named in optimizers.items()}
 
 
 def chosen_part(state: Mapping[str, Any], module_ids: ModuleChoice) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from unison.config import AlgorithmConfig
 from unison.config.schedule import Schedule
 from unison.errors import OptimizerError
 from unison.learner.learner import Learner
+from unison.learner.optimizer_state import DEFAULT_OPTIMIZER, SHARED
 from unison.learner.optimizers import Optimizers
 from unison.learner.setup import make_optimizer
 from unison.types import ALL_MODULES, DEFAULT_MODULE_ID, ModuleID, ParamRef
@@ -34,20 +35,39 @@ class TorchOptimization(Learner, ABC):
         self._register_default(ALL_MODULES, own, self.config)
 
     def configure_optimizers_for_module(self, module_id: ModuleID, config: AlgorithmConfig) -> None:
-        """See Learner.configure_optimizers_for_module. Parameters that an earlier module shares are left to it."""
+        """See Learner.configure_optimizers_for_module.
+
+        What several modules share gets an optimizer of its own, "shared", under the first of them: it steps once
+        whenever any of them has rows.
+        """
         self._register_default(module_id, self.get_parameters(self.module[module_id]), config)
 
     def _register_default(
         self, module_id: ModuleID, candidates: Sequence[torch.nn.Parameter], config: AlgorithmConfig
     ) -> None:
-        params = [p for p in candidates if not self.optimizers.is_owned(p)]
-        if params:
+        users = self._users()
+        groups: dict[tuple[ModuleID, ...], list[torch.nn.Parameter]] = {}
+        for param in candidates:
+            if not self.optimizers.is_owned(param):
+                groups.setdefault(users.get(param, ()), []).append(param)
+        names = iter((SHARED, *(f"{SHARED}_{number}" for number in range(2, len(groups) + 1))))
+        for using, params in groups.items():
+            is_own = len(using) <= 1 or len(groups) == 1
             self.register_optimizer(
                 module_id=module_id,
+                optimizer_name=DEFAULT_OPTIMIZER if is_own else next(names),
                 optimizer=make_optimizer(params, config.optimizer),
                 params=params,
                 lr_or_lr_schedule=config.lr,
             )
+
+    def _users(self) -> dict[torch.nn.Parameter, tuple[ModuleID, ...]]:
+        """The modules that contain each parameter."""
+        users: dict[torch.nn.Parameter, tuple[ModuleID, ...]] = {}
+        for module_id, module in self.module.items():
+            for param in module.parameters():
+                users[param] = (*users.get(param, ()), module_id)
+        return users
 
     def register_optimizer(
         self,
@@ -65,7 +85,9 @@ class TorchOptimization(Learner, ABC):
         schedule = None if lr_or_lr_schedule is None else Schedule(lr_or_lr_schedule)
         if schedule is not None:
             self._set_optimizer_lr(optimizer, float(schedule.value(0)))
-        self.optimizers.register(module_id, optimizer_name, optimizer, refs, schedule)
+        users = self._users()
+        common = set[ModuleID].intersection(*(set(users.get(p, ())) for p in params))
+        self.optimizers.register(module_id, optimizer_name, optimizer, refs, schedule, users=common | {module_id})
 
     def _check_registered_optimizer(self, optimizer: Any, params: Sequence[Any]) -> None:
         """Check the types, and that the optimizer holds exactly `params`."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pettingzoo import ParallelEnv
 
-from unison import PPOConfig, SingleAgentRLModuleSpec
+from unison import PPOConfig
 from unison.errors import ConfigError, ModuleError
 from unison.modules.spaces import Space
 

@@ -194,10 +194,16 @@ def test_a_module_with_a_shared_encoder_loads_alone_with_all_of_its_optimizer(tm
         expected = {name: value.detach().numpy() for name, value in source.module["b"].named_parameters()}
         assert_same(expected, {name: value.detach().numpy() for name, value in alone.module["b"].named_parameters()})
         moments = alone.get_optimizer_state()["b"]["default_optimizer"]["moments"]
-        owner = source.get_optimizer_state()["a"]["default_optimizer"]["moments"]
+        owner = source.get_optimizer_state()["a"]["shared"]["moments"]
         name = "encoder.layers.0.weight"
         assert_same(owner[name], moments[name])
         alone.update_from_batch({"b": make_columns(16, 2)})
+    elsewhere.load_state(tmp_path / "c", module_ids=["a"])
+    assert str(elsewhere.get_optimizer_state()["a"]) == str(source.get_optimizer_state()["a"])
+    first = shared_learner(ties=False, module_ids=("a",))
+    first.load_state(tmp_path / "c", module_ids=["a"])
+    moments = first.get_optimizer_state()["a"]["default_optimizer"]["moments"]
+    assert_same(owner[name], moments[name])
     elsewhere.load_state(tmp_path / "c", module_ids=["b"])  # What it shares is the optimizer's of "a" there.
     assert elsewhere.module["a"].encoder is elsewhere.module["b"].encoder
     elsewhere.load_state(tmp_path / "c")

@@ -121,3 +121,33 @@ def test_layers_that_no_module_contains_are_trained_under_all_modules() -> None:
     np.testing.assert_array_equal(
         learner.get_module_state()["__all_modules__"]["critic.weight"], learner.module.critic.weight.detach().numpy()
     )
+
+
+def test_a_shared_encoder_steps_whichever_of_its_users_has_rows() -> None:
+    both = {m: make_columns(8, seed) for seed, m in enumerate(("a", "b"))}
+    for first in ("a", "b"):
+        learner = shared_learner()
+        learner.update_from_batch(both)  # So that every optimizer has momentum.
+        before = weights(learner)
+        learner.update_from_batch({first: make_columns(8, 5)})
+        changed = differ(before, weights(learner))
+        other = "b" if first == "a" else "a"
+        assert {name for name in changed if name.startswith("a/encoder")}
+        assert {name for name in changed if name.startswith(f"{first}/") and "encoder" not in name}
+        assert not {name for name in changed if name.startswith(f"{other}/") and not name.startswith("a/encoder")}
+    learner = shared_learner(optimizer="sgd", lr=0.1, grad_clip=None)
+    users = {key: slot.users for key, slot in learner.optimizers.slots.items()}
+    own = {("a", "default_optimizer"): {"a"}, ("b", "default_optimizer"): {"b"}}
+    assert users == {("a", "shared"): {"a", "b"}, **own}
+    learner.update_from_batch({"b": make_columns(8, 5)})
+    assert "shared_learning_rate" in learner.results["a"]
+
+
+def test_a_frozen_user_of_a_shared_encoder_keeps_its_own_layers() -> None:
+    learner = shared_learner()
+    learner.replace_should_update(["b"])
+    before = weights(learner)
+    learner.update_from_batch({m: make_columns(8, seed) for seed, m in enumerate(("a", "b"))})
+    changed = differ(before, weights(learner))
+    assert all(name.startswith(("b/", "a/encoder")) for name in changed)
+    assert any(name.startswith("a/encoder") for name in changed)
