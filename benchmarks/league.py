@@ -2,11 +2,12 @@
 
     python benchmarks/league.py [--iterations 400] [--minutes 60]
 
-One policy trains by PPO against itself and a growing pool of its own frozen snapshots; a snapshot joins every ten
-iterations of 4,096 moves. In the end its most likely moves are played 100 times against a player that moves at random
-and 100 times against one that looks one move ahead (it wins if it can, prevents a win if it must, else moves at
-random); a draw counts half. The Elo ratings come from 20 games between any two of the league, whose players draw
-their moves, by the method of Bradley and Terry (1952); the random player's is 0.
+One policy trains by PPO against itself, against a scripted player that looks one move ahead (it wins if it can,
+prevents a win if it must, else moves at random), and against a growing pool of its own frozen snapshots; one joins
+every ten iterations of 4,096 moves. In the end its most likely moves are played 100 times against a player that
+moves at random and 100 times against the one that looks ahead; a draw counts half. The Elo ratings come from 20
+games between any two of the league, whose players draw their moves, by the method of Bradley and Terry (1952); the
+random player's is 0.
 """
 
 import argparse
@@ -20,8 +21,8 @@ import torch
 from harness.report import Report
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-import connect_four
 import league
+import tournament
 
 GAMES = 20
 
@@ -40,10 +41,10 @@ def main() -> None:
         minutes = (time.monotonic() - start) / 60
         over = minutes > arguments.minutes or algorithm.iteration == arguments.iterations
         if algorithm.iteration % 10 == 0 or over:
-            everyone = league.players(algorithm, [], explore=False)
+            everyone = tournament.players(algorithm, [league.MAIN], explore=False)
             games = 100 if over else 40
             shares = {
-                rival: connect_four.play([everyone[league.MAIN], everyone[rival]], games, seed=algorithm.iteration)
+                rival: tournament.play([everyone[league.MAIN], everyone[rival]], games, seed=algorithm.iteration)
                 for rival in ("random", "one-move lookahead")
             }
             moves = algorithm.num_env_steps_sampled_lifetime
@@ -52,9 +53,9 @@ def main() -> None:
         return over
 
     algorithm, names = league.train(arguments.iterations, stop=stop)
-    everyone = league.players(algorithm, names)
+    everyone = tournament.players(algorithm, names)
     table = round_robin(everyone)
-    report = make_report(progress, list(everyone), connect_four.elo(table, GAMES), table)
+    report = make_report(progress, list(everyone), tournament.elo(table, GAMES), table)
     report.show()
     print(*report.write(), sep="\n")
 
@@ -65,7 +66,7 @@ def round_robin(everyone: dict[str, Any]) -> np.ndarray[Any, Any]:
     table = np.full((len(chosen), len(chosen)), np.nan)
     for i, player in enumerate(chosen):
         for j in range(i):
-            table[i, j] = connect_four.play([player, chosen[j]], GAMES, seed=1000 * i + j)
+            table[i, j] = tournament.play([player, chosen[j]], GAMES, seed=1000 * i + j)
             table[j, i] = 1 - table[i, j]
     return table
 

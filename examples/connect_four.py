@@ -1,8 +1,6 @@
-"""Connect four: a player that looks one move ahead, and matches between any two modules."""
+"""A scripted module: a player of connect four without parameters, that looks one move ahead."""
 
-import numpy as np
 import torch
-from pettingzoo.classic.connect_four import connect_four
 from torch.nn.functional import conv2d
 
 from unison import RLModule
@@ -30,37 +28,3 @@ class Lookahead(RLModule):
         places = ((rows == height.view(-1, 7, 1, 1)) & (columns.view(1, 7, 1, 1) == columns)).float()
         scores = torch.rand(legal.shape) + 4 * wins_after(own, places) + 2 * wins_after(other, places)
         return {"actions": scores.masked_fill(~legal, -1.0).argmax(1)}
-
-
-def play(choose, games, seed=0):
-    """The share of games that `choose[0]` wins against `choose[1]`, draws by half; they take turns at the first move.
-
-    Args:
-        choose: two functions from an observation to an action.
-        games: how many.
-        seed: of torch's random numbers, which players may draw.
-    """
-    env, won = connect_four.env(), 0.0
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)
-        for game in range(games):
-            env.reset()
-            for agent in env.agent_iter():
-                observation, reward, terminated, truncated, _ = env.last()
-                player = (env.possible_agents.index(agent) + game) % 2
-                if player == 0 and (terminated or truncated):
-                    won += (reward + 1) / 2
-                env.step(None if terminated or truncated else choose[player](observation))
-    return won / games
-
-
-def elo(shares, games, anchor=0):
-    """Ratings that explain the shares of points [n, n] best (Bradley and Terry 1952), `anchor`'s being 0."""
-    points = games * np.nan_to_num(shares) + 0.5 * ~np.isnan(shares)  # Half a point each, so that all are finite.
-    strength = np.ones(len(shares))
-    met = ~np.isnan(shares)
-    for _ in range(2000):
-        pairs = met * (games + 1) / (strength[:, None] + strength[None])
-        strength = points.sum(1) / pairs.sum(1)
-        strength /= strength[anchor]
-    return 400 * np.log10(strength)

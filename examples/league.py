@@ -1,15 +1,15 @@
-"""A league: a policy learns connect four against itself and a growing pool of its own frozen snapshots."""
+"""A league of connect four: a policy against itself, a scripted player, and a growing pool of its own snapshots."""
 
 from itertools import combinations
 
 import numpy as np
 import torch
-from connect_four import Lookahead, elo, play
+from connect_four import Lookahead
+from tournament import elo, play, players
 
-from unison import PPOConfig
-from unison.modules.random_module import RandomModule
+from unison import PPOConfig, SingleAgentRLModuleSpec
 
-MAIN = "main"
+MAIN, SPARRING = "main", "lookahead"
 
 
 class Matchmaking:
@@ -36,13 +36,14 @@ def make_config(seed=0):
     return config
 
 
-def train(iterations, every=10, pool=12, stop=print):
+def train(iterations, every=10, pool=9, stop=print):
     """Train, to the end or until `stop(...)`; snapshots join the pool, and the one beaten most leaves a full one."""
-    algorithm, win_rates = make_config().build(), {}
+    algorithm, win_rates = make_config().build(), {SPARRING: 0.5}
+    algorithm.add_module(module_id=SPARRING, module_spec=SingleAgentRLModuleSpec(Lookahead))
     for iteration in range(iterations):
         if iteration % every == 0:
             if len(win_rates) == pool:
-                beaten = max(list(win_rates)[:-1], key=win_rates.get)
+                beaten = max(list(win_rates)[1:-1], key=win_rates.get)
                 del win_rates[beaten]
                 algorithm.remove_module(beaten, policy_mapping_fn=Matchmaking(win_rates))
             win_rates[f"snapshot_{iteration}"] = 0.5
@@ -52,24 +53,7 @@ def train(iterations, every=10, pool=12, stop=print):
         algorithm.set_policy_mapping_fn(Matchmaking(win_rates))
         if stop(algorithm, {name: round(rate, 2) for name, rate in win_rates.items()}):
             break
-    return algorithm, list(win_rates)
-
-
-def players(algorithm, names, explore=True):
-    """Functions from an observation to an action: the league's modules, and two that follow a script."""
-    main = algorithm.env_runner.modules[MAIN]
-    scripted = {"random": RandomModule, "one-move lookahead": Lookahead}
-    made = {n: c(observation_space=main.observation_space, action_space=main.action_space) for n, c in scripted.items()}
-
-    def choose(module):
-        def act(observation):
-            rows = {name: torch.as_tensor(part).unsqueeze(0) for name, part in observation.items()}
-            return int(module.forward_inference({"obs": rows})["actions"])
-
-        return act
-
-    league = {n: lambda o, n=n: int(algorithm.compute_actions(o, module_id=n, explore=explore)) for n in [*names, MAIN]}
-    return {name: choose(module) for name, module in made.items()} | league
+    return algorithm, [MAIN, *list(win_rates)[1:]]
 
 
 def main(iterations=150, games=20, **settings):

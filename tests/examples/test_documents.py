@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import typer
 
 from unison.cli.app import app
@@ -38,6 +39,15 @@ def test_the_quickstart_runs_as_pasted(tmp_path: Path, monkeypatch: pytest.Monke
         exec(compile(block.replace("range(20)", "range(1)").replace("200_000", "2048"), "quickstart.md", "exec"), names)
     assert names["action"] in (0, 1)
     assert (tmp_path / "runs" / "cartpole" / "learning_curve.png").exists()
+
+
+def test_the_page_on_many_agents_runs_as_pasted() -> None:
+    torch.set_num_threads(1)
+    names: dict[str, Any] = {}
+    for block in python_blocks(ROOT / "docs" / "multi_agent.md"):
+        exec(compile(block, "multi_agent.md", "exec"), names)
+    assert min(names["results"]["env_runners"]["agent_return_mean"].values()) > 12  # Chance pays 2.
+    assert names["action"] in (1, 2)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
