@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from support.learners import DISCRETE, OBS, assert_same, make_columns, make_config
 from support.ranks import Rank, ranks
-from unison import SingleAgentEpisode
+from support.teams import CentralCritic, CentralLearner, SharedEncoder
+from unison import MultiAgentRLModule, MultiAgentRLModuleSpec, SingleAgentEpisode, SingleAgentRLModuleSpec
 from unison.config import make_module_spec
 from unison.learner_group.collectives import SingleCollective
 from unison.learner_group.processes import ProcessTransport
 from unison.learner_group.transport import WorkerContext
+from unison.modules.random_module import RandomModule
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -115,6 +117,49 @@ def test_random_cases(
 def test_more_ranks_than_rows(world: ProcessTransport) -> None:
     config = make_config(lr=1e-2).multi_agent(policies=["a"]).freeze()
     compare(world, config, [("batch", {"a": make_columns(1)}, {"num_iters": 3})])
+
+
+ROWS = ({"a": 9, "b": 14, "c": 5}, {"b": 3, "c": 11}, {"a": 1}, {"c": 2, "b": 20})
+"""Batches in which modules have many rows, few, fewer than there are ranks, or none."""
+
+
+@pytest.mark.parametrize("team", [SharedEncoder, CentralCritic])
+@pytest.mark.parametrize("trained", [None, ["b", "c"]])
+def test_modules_that_depend_on_each_other(
+    world: ProcessTransport, team: type[MultiAgentRLModule], trained: list[str] | None
+) -> None:
+    ids = ("a", "b", "c")
+    specs = {m: SingleAgentRLModuleSpec() for m in ids}
+    config = make_config(
+        lr=1e-2,
+        optimizer={"name": "adam", "eps": 1e-3},
+        vf_loss_coeff=0.0 if team is CentralCritic else 0.5,
+        learner_class=CentralLearner if team is CentralCritic else None,
+    )
+    config.multi_agent(policies=list(ids), policies_to_train=trained)
+    config.rl_module(rl_module_spec=MultiAgentRLModuleSpec(team, specs))
+    batches = [
+        ("batch", {m: make_columns(n, 10 * i + ord(m)) for m, n in rows.items()}, {"minibatch_size": 4, "num_iters": 2})
+        for i, rows in enumerate(ROWS)
+        if trained is None or set(rows) & set(trained)
+    ]
+    answers = compare(world, config.freeze(), batches, ids)
+    before = {"a", "b", "c"} if trained is None else set(trained)
+    found = {m for _, outcomes in answers for outcome in outcomes for m in outcome if not m.startswith("__")}
+    assert before <= found
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_and_scripted_modules_beside_one_that_trains(world: ProcessTransport, frozen: bool) -> None:
+    kind = {"model_config": {"hidden_sizes": (8,), "frozen": True}} if frozen else {"module_class": RandomModule}
+    config = make_config(lr=1e-2, optimizer={"name": "adam", "eps": 1e-3})
+    config.multi_agent(policies={"a": SingleAgentRLModuleSpec(**kind), "b": None, "c": None})
+    batches = [
+        ("batch", {m: make_columns(n, i + ord(m)) for m, n in rows.items()}, {"minibatch_size": 4})
+        for i, rows in enumerate(ROWS[:2])
+    ]
+    for _, outcomes in compare(world, config.freeze(), batches, ("a", "b", "c")):
+        assert all("a" not in outcome for outcome in outcomes)
 
 
 def episodes(seed: int, initial: Any = None) -> list[SingleAgentEpisode]:
