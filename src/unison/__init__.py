@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unison.algorithms import PPO, Algorithm, PPOConfig
+    from unison.algorithms import PPO, SAC, Algorithm, PPOConfig, SACConfig
     from unison.config import AlgorithmConfig
     from unison.data import Columns, MultiAgentBatch, MultiAgentEpisode, SampleBatch, SingleAgentEpisode
     from unison.learner import Learner, TorchLearner
@@ -16,6 +16,7 @@ __all__ = [
     "ALL_MODULES",
     "DEFAULT_MODULE_ID",
     "PPO",
+    "SAC",
     "Algorithm",
     "AlgorithmConfig",
     "Columns",
@@ -27,6 +28,7 @@ __all__ = [
     "MultiAgentRLModuleSpec",
     "PPOConfig",
     "RLModule",
+    "SACConfig",
     "SampleBatch",
     "SingleAgentEpisode",
     "SingleAgentRLModuleSpec",
@@ -34,7 +36,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "algorithms": ("PPO", "Algorithm", "PPOConfig"),
+    "algorithms": ("PPO", "SAC", "Algorithm", "PPOConfig", "SACConfig"),
     "config": ("AlgorithmConfig",),
     "data": ("Columns", "MultiAgentBatch", "MultiAgentEpisode", "SampleBatch", "SingleAgentEpisode"),
     "learner": ("Learner", "TorchLearner"),

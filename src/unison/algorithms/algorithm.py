@@ -159,6 +159,7 @@ class Algorithm(Population, ABC):
         self.env_runner.check_state(parts["env_runner"])
         check_like(parts["algorithm"], self.get_progress(), "The state of the Algorithm")
         check_rng(parts["rng"])
+        self.check_parts(parts)
         evaluator = self._evaluator_like(parts["evaluator"])
         options = LoadOptions(settings, module_classes=module_classes)
         before = self.module_ids
@@ -169,6 +170,7 @@ class Algorithm(Population, ABC):
         self._replace_evaluator(evaluator, parts["evaluator"])
         self.env_runner.set_state(parts["env_runner"])
         self.set_progress(parts["algorithm"])
+        self.set_parts(parts)
         self.sync_weights()
         restore_rng(parts["rng"])
         return differences
@@ -225,6 +227,16 @@ class Algorithm(Population, ABC):
         self.iteration = progress["iteration"]
         self.num_env_steps_sampled_lifetime = progress[NUM_ENV_STEPS_SAMPLED_LIFETIME]
         self.time_total_s = progress["time_total_s"]
+
+    def get_parts(self) -> dict[str, Any]:
+        """Hook: further parts of a checkpoint, by name."""
+        return {}
+
+    def check_parts(self, parts: Mapping[str, Any]) -> None:  # noqa: B027  # a hook, not a duty
+        """Hook: raise what `set_parts` would, and change nothing."""
+
+    def set_parts(self, parts: Mapping[str, Any]) -> None:  # noqa: B027  # a hook, not a duty
+        """Hook: take over the parts of `get_parts`, as far as the checkpoint has them."""
 
     def get_sampling_state(self) -> dict[str, Any]:
         """The states of the env runner and the evaluator."""

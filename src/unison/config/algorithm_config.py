@@ -1,7 +1,7 @@
 """AlgorithmConfig: every setting of a training run, as one checked and fluent object."""
 
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from unison.config import building, sections
 from unison.config.contradictions import Contradiction, common_contradictions
@@ -20,6 +20,9 @@ class AlgorithmConfig(FluentConfig):
     Each setting is also an attribute: `config.lr`. Whatever is wrong raises ConfigError at once and changes nothing.
     Settings are values: dicts among them cannot be changed in place.
     """
+
+    default_module: ClassVar[str] = "actor_critic"
+    """The registered name of the module that is built where a spec names none."""
 
     environment = Setter(sections.EnvironmentSection)
     framework = Setter(sections.FrameworkSection)
@@ -71,6 +74,11 @@ class AlgorithmConfig(FluentConfig):
     def is_multi_agent(self) -> bool:
         """Whether many agents act in the environment: it is one of PettingZoo's kind."""
         return self.env is not None and isinstance(self.environment_spaces(), dict)
+
+    @property
+    def env_steps_per_iteration(self) -> int:
+        """Environment steps that one training iteration samples."""
+        return self.train_batch_size
 
     def scheduled_settings(self) -> dict[str, Schedule]:
         """The training settings that may follow a schedule, as schedules (lr among them)."""

@@ -66,10 +66,22 @@ class Rollout:
 
 
 def chunks_by_module(episodes: Iterable[Any]) -> tuple[dict[ModuleID, list[SingleAgentEpisode]], int]:
-    """Sort the chunks of all agents by module; also the environment steps that they hold.
+    """As `chunks_of`, in arrays.
 
     Raises:
         BatchError: something is no episode, or none has a step.
+    """
+    chunks, env_steps = chunks_of(episodes)
+    if not chunks:
+        raise BatchError("The episodes hold no step. Sample before updating.")
+    return {module_id: [_in_arrays(part) for part in parts] for module_id, parts in chunks.items()}, env_steps
+
+
+def chunks_of(episodes: Iterable[Any]) -> tuple[dict[ModuleID, list[SingleAgentEpisode]], int]:
+    """Sort the chunks of all agents that hold a step by module; also the environment steps of the episodes.
+
+    Raises:
+        BatchError: something is no episode.
     """
     chunks: dict[ModuleID, list[SingleAgentEpisode]] = {}
     env_steps = 0
@@ -85,9 +97,7 @@ def chunks_by_module(episodes: Iterable[Any]) -> tuple[dict[ModuleID, list[Singl
         env_steps += len(episode)
         for module_id, part in parts:
             if len(part):
-                chunks.setdefault(module_id, []).append(_in_arrays(part))
-    if not chunks:
-        raise BatchError("The episodes hold no step. Sample before updating.")
+                chunks.setdefault(module_id, []).append(part)
     return chunks, env_steps
 
 

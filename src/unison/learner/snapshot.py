@@ -62,6 +62,12 @@ def tensors_of(learner: "TorchLearner", slots: Sequence[OptimizerSlot]) -> dict[
             for name, buffer in group.buffers().items():
                 if name not in ("gradients", "last_non_finite"):
                     tensors[f"{slot.module_id}/{slot.name}/{number}/{name}"] = buffer
+    concerned = dict.fromkeys(slot.module_id for slot in slots if slot.module_id in learner.module)
+    for module_id in concerned:
+        # Parameters without an optimizer may move as well: target networks do.
+        for name, parameter in learner.module[module_id].named_parameters():
+            if not learner.optimizers.is_owned(parameter):
+                tensors[f"fixed/{module_id}/{name}"] = parameter.detach()
     for name, buffer in learner.module.named_buffers():
         tensors[f"buffers/{name}"] = buffer
     for module_id, named in learner.coefficients.items():

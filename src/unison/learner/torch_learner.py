@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from unison.config import AlgorithmConfig
-from unison.data.tensors import split_by_module
+from unison.data.tensors import TensorColumns, split_by_module
 from unison.errors import ModuleError, NotBuiltError
 from unison.learner.connectors import LearnerConnector, episodes_to_columns
 from unison.learner.engines import make_engine
@@ -148,6 +148,10 @@ class TorchLearner(TorchOptimization, TorchState):
             self.last_snapshot.restore()
             self.last_snapshot = None
 
+    def complete_columns(self, columns: Mapping[ModuleID, TensorColumns]) -> Mapping[ModuleID, TensorColumns]:
+        """Hook: add columns that are drawn once for the whole batch, from `self.generator`, alike on every rank."""
+        return columns
+
     def before_gradient_based_update(self, *, timesteps: Mapping[str, int]) -> None:
         """See Learner.before_gradient_based_update."""
 
@@ -277,6 +281,11 @@ class TorchLearner(TorchOptimization, TorchState):
                 bad = found if bad is None else torch.maximum(bad, found)
         if bad is not None:
             self.precision.update(bad)
+        for module_id in self.step.modules or self.module:
+            self.after_gradient_step_for_module(module_id=module_id, config=self.config_for_module(module_id))
+
+    def after_gradient_step_for_module(self, *, module_id: ModuleID, config: AlgorithmConfig) -> None:
+        """Hook: what moves with every gradient step beside parameters, such as target networks. Engines trace it."""
 
     # --- modules and state ---
 

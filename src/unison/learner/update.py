@@ -49,6 +49,7 @@ def run_update(
         for slot in learner.optimizers.active(columns):
             slot.sync()  # The hook may have set a learning rate.
         if columns:
+            columns = learner.complete_columns(columns)
             steps = learner.engine.run(learner, plan, columns)
             learner.results = _results(learner, columns, steps, num_iters)
         else:

@@ -9,7 +9,7 @@ import gymnasium as gym
 from unison.errors import ConfigError
 from unison.modules.multi_agent_rl_module import MultiAgentRLModule
 from unison.modules.specs import MultiAgentRLModuleSpec, SingleAgentRLModuleSpec
-from unison.registry import register
+from unison.registry import lookup, register
 from unison.types import DEFAULT_MODULE_ID, ModuleID
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class SpecFromConfig:
         observation_space, action_space = spaces.get(module_id, (None, None))
         return replace(
             spec,
-            module_class=spec.resolved_class(),
+            module_class=spec.module_class or lookup("module", self.config.default_module),
             observation_space=observation_space if spec.observation_space is None else spec.observation_space,
             action_space=action_space if spec.action_space is None else spec.action_space,
             model_config=dict(self.config.get_config_for_module(module_id).model_config)

@@ -262,7 +262,7 @@ class TrainingRun:
 
 def iterations_for(config: AlgorithmConfig, env_steps: int) -> int:
     """How many training iterations come nearest to so many environment steps; at least one."""
-    return max(1, round(env_steps / int(config.train_batch_size)))
+    return max(1, round(env_steps / int(config.env_steps_per_iteration)))
 
 
 def _last_evaluation(results: Mapping[str, Any]) -> Mapping[str, Any]:

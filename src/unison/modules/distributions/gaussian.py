@@ -63,11 +63,15 @@ class DiagonalGaussian(Distribution):
     def sample_with_log_prob(self, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Draw actions `mean + std * noise`, reparametrized, and give their log-density `[...]`."""
         # Not randn, which with a generator takes no symbolic shapes and so would not compile for varying batches.
-        noise = torch.empty_like(self.mean).normal_(generator=generator)
+        actions, log_prob = self.actions_of(torch.empty_like(self.mean).normal_(generator=generator))
+        return unflatten_event(actions, self._event_shape), log_prob
+
+    def actions_of(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The flat actions `mean + std * noise` for standard normal `noise` `[..., A]`, with log-density `[...]`."""
         actions = torch.addcmul(self.mean, torch.exp(self.log_std), noise)
         # (a - mean) / std is the noise itself: exact, and it carries no gradient.
         log_prob = -self._log_normalizer - torch.add(self.log_std, noise.square(), alpha=0.5).sum(-1)
-        return unflatten_event(actions, self._event_shape), log_prob
+        return actions, log_prob
 
 
 @final
@@ -120,7 +124,13 @@ class SquashedGaussian(Distribution):
 
     def sample_with_log_prob(self, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Draw actions in [-1, 1], reparametrized, and give their log-density `[...]`, exact at the bounds too."""
-        unsquashed, log_prob = self._gaussian.sample_with_log_prob(generator)
+        return self._squashed(*self._gaussian.sample_with_log_prob(generator))
+
+    def actions_of(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """As `sample_with_log_prob`, from given standard normal `noise` `[..., A]`."""
+        return self._squashed(*self._gaussian.actions_of(noise))
+
+    def _squashed(self, unsquashed: Tensor, log_prob: Tensor) -> tuple[Tensor, Tensor]:
         actions = unflatten_event(torch.tanh(unsquashed), self._event_shape)
         return actions, log_prob - _log_slope(unsquashed).sum(-1)
 

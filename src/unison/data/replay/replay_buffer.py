@@ -1,0 +1,171 @@
+"""The replay buffer: the last steps of all modules, to be drawn from again and again."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unison.data.episode import SingleAgentEpisode
+from unison.data.multi_agent_episode import MultiAgentEpisode
+from unison.data.replay.module_replay import Draw, ModuleReplay
+from unison.data.replay.samplers import PrioritizedSampler, Sampler, UniformSampler
+from unison.data.rollout import chunks_of
+from unison.errors import StateError
+from unison.types import ModuleID
+
+
+@dataclass(frozen=True)
+class Prioritization:
+    """How a prioritized replay weighs rows (Schaul et al. 2016, arXiv:1511.05952, table 3).
+
+    Args:
+        alpha: how much priorities count; 0: all rows alike.
+        beta: how much of the bias that they cause is corrected by weights; 1: all of it.
+    """
+
+    alpha: float = 0.6
+    beta: float = 0.4
+
+
+@final
+class ReplayBuffer:
+    """The last steps of every module, in bounded memory that is claimed with the first step.
+
+    Args:
+        capacity: steps of each module.
+        prioritization: draw by priority; None: all steps alike.
+        device: where steps lie and batches are made, such as "cuda".
+        directory: where files hold the steps, for buffers larger than memory; None: in memory.
+        seed: of the draws; None draws one.
+        outputs: columns of the module's outputs that are kept as well, such as `state_in`.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        *,
+        prioritization: Prioritization | None = None,
+        device: str | torch.device = "cpu",
+        directory: str | Path | None = None,
+        seed: int | None = None,
+        outputs: Sequence[str] = (),
+    ) -> None:
+        self.capacity = capacity
+        self.modules: dict[ModuleID, ModuleReplay] = {}
+        """The buffers of single modules; each appears with its first step."""
+        self._prioritization = prioritization
+        self._device = torch.device(device)
+        self._directory = directory
+        self._outputs = tuple(outputs)
+        self._generator = torch.Generator()
+        if seed is None:
+            self._generator.seed()
+        else:
+            self._generator.manual_seed(seed)
+
+    def __len__(self) -> int:
+        """The steps of all modules that are held."""
+        return sum(len(module) for module in self.modules.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all columns."""
+        return sum(module.ring.nbytes for module in self.modules.values())
+
+    def add(self, episodes: Sequence[SingleAgentEpisode | MultiAgentEpisode]) -> int:
+        """Append the steps of episodes, or of chunks of them; returns how many environment steps they are.
+
+        Raises:
+            BatchError: columns are not those of the steps before.
+        """
+        chunks, env_steps = chunks_of(episodes)
+        for module_id, parts in chunks.items():
+            module = self.modules.get(module_id)
+            if module is None:
+                module = self.modules[module_id] = self._make()
+            for chunk in parts:
+                module.add(chunk)
+        return env_steps
+
+    def sample(
+        self,
+        rows: int,
+        *,
+        n_step: int | Mapping[ModuleID, int] = 1,
+        gamma: float | Mapping[ModuleID, float] = 1.0,
+        module_ids: Collection[ModuleID] | None = None,
+    ) -> "Draws":
+        """Draw so many steps of each module that has any; see ModuleReplay.sample."""
+        draws = Draws()
+        for module_id, module in self.modules.items():
+            if module_ids is None or module_id in module_ids:
+                n = n_step if isinstance(n_step, int) else n_step[module_id]
+                discount = gamma if isinstance(gamma, int | float) else gamma[module_id]
+                draws.add(module_id, module.sample(rows, self._generator, n_step=n, gamma=discount))
+        return draws
+
+    def sample_sequences(self, rows: int, length: int) -> "Draws":
+        """Draw so many sequences of each module that has any step; see ModuleReplay.sample_sequences."""
+        draws = Draws()
+        for module_id, module in self.modules.items():
+            draws.add(module_id, module.sample_sequences(rows, length, self._generator))
+        return draws
+
+    def update_priorities(self, numbers: Mapping[ModuleID, Tensor], errors: Mapping[ModuleID, Any]) -> None:
+        """Tell the errors [B] that training found for rows of these numbers [B], by module."""
+        for module_id, found in errors.items():
+            self.modules[module_id].update_priorities(numbers[module_id], torch.as_tensor(np.asarray(found)))
+
+    def get_state(self) -> dict[str, Any]:
+        """All steps, and where the random numbers stand."""
+        modules = {module_id: module.get_state() for module_id, module in self.modules.items()}
+        return {"modules": modules, "generator": self._generator.get_state().numpy().copy()}
+
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Raise StateError if a state is of another capacity, and change nothing."""
+        for module_id, saved in state["modules"].items():
+            if saved["ring"]["capacity"] != self.capacity:
+                raise StateError(
+                    f"Module '{module_id}': the state is of a replay buffer for {saved['ring']['capacity']} steps, and "
+                    f"this one is for {self.capacity}. Set training(replay_capacity=...) to the same."
+                )
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take over a state of `get_state`; one of another capacity raises StateError."""
+        self.check_state(state)
+        modules: dict[ModuleID, ModuleReplay] = {}
+        for module_id, saved in state["modules"].items():
+            modules[module_id] = self._make()
+            modules[module_id].set_state(saved)
+        self.modules = modules
+        self._generator.set_state(torch.as_tensor(np.array(state["generator"], dtype=np.uint8)))
+
+    def _make(self) -> ModuleReplay:
+        sampler: Sampler = UniformSampler()
+        if self._prioritization is not None:
+            options = self._prioritization
+            sampler = PrioritizedSampler(self.capacity, alpha=options.alpha, beta=options.beta)
+        return ModuleReplay(
+            self.capacity, sampler, device=self._device, directory=self._directory, outputs=self._outputs
+        )
+
+
+@dataclass
+class Draws:
+    """What was drawn, by module.
+
+    Args:
+        columns: of each module, tensors [B, ...].
+        numbers: the numbers [B] of their rows.
+    """
+
+    columns: dict[ModuleID, dict[str, Any]] = field(default_factory=dict[ModuleID, dict[str, Any]])
+    numbers: dict[ModuleID, Tensor] = field(default_factory=dict[ModuleID, Tensor])
+
+    def add(self, module_id: ModuleID, draw: Draw) -> None:
+        """Put in what was drawn of a module."""
+        self.columns[module_id], self.numbers[module_id] = draw.columns, draw.numbers
