@@ -4,7 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from unison.algorithms.acting import Actor
 from unison.algorithms.checkpoints import describe, read_config, read_mapping, read_whole
@@ -22,6 +22,22 @@ from unison.types import ModuleID, Tree
 NUM_ENV_STEPS_SAMPLED_LIFETIME = "num_env_steps_sampled_lifetime"
 
 
+class Part(Protocol):
+    """Something whose state is a part of an Algorithm's checkpoint; a state of None is one that was not saved."""
+
+    def get_state(self) -> Any:
+        """What to go on from."""
+        ...
+
+    def check_state(self, state: Any) -> None:
+        """Raise what `set_state` would, and change nothing."""
+        ...
+
+    def set_state(self, state: Any) -> None:
+        """Go on from a state of `get_state`."""
+        ...
+
+
 class Algorithm(Population, ABC):
     """Trains the modules of a config; `config.build()` makes one.
 
@@ -34,10 +50,12 @@ class Algorithm(Population, ABC):
     def __init__(self, *, config: AlgorithmConfig) -> None:
         self.config = config if config.is_frozen else config.copy().freeze()
         self.iteration = 0
-        self.num_env_steps_sampled_lifetime = 0
+        self.num_env_steps_sampled_lifetime: int = 0
         self.time_total_s = 0.0
         self.timers: dict[str, float] = {}
         """Seconds of this iteration, by phase."""
+        self.parts: dict[str, Part] = {}
+        """What else a checkpoint holds, by the name of its part."""
         self.learner_group: LearnerGroup = self.config.build_learner_group()
         self.env_runner: Runner = make_runner(self.config)
         self._writer = BackgroundWriter()
@@ -159,7 +177,8 @@ class Algorithm(Population, ABC):
         self.env_runner.check_state(parts["env_runner"])
         check_like(parts["algorithm"], self.get_progress(), "The state of the Algorithm")
         check_rng(parts["rng"])
-        self.check_parts(parts)
+        for name, part in self.parts.items():
+            part.check_state(parts.get(name))
         evaluator = self._evaluator_like(parts["evaluator"])
         options = LoadOptions(settings, module_classes=module_classes)
         before = self.module_ids
@@ -170,7 +189,8 @@ class Algorithm(Population, ABC):
         self._replace_evaluator(evaluator, parts["evaluator"])
         self.env_runner.set_state(parts["env_runner"])
         self.set_progress(parts["algorithm"])
-        self.set_parts(parts)
+        for name, part in self.parts.items():
+            part.set_state(parts.get(name))
         self.sync_weights()
         restore_rng(parts["rng"])
         return differences
@@ -227,16 +247,6 @@ class Algorithm(Population, ABC):
         self.iteration = progress["iteration"]
         self.num_env_steps_sampled_lifetime = progress[NUM_ENV_STEPS_SAMPLED_LIFETIME]
         self.time_total_s = progress["time_total_s"]
-
-    def get_parts(self) -> dict[str, Any]:
-        """Hook: further parts of a checkpoint, by name."""
-        return {}
-
-    def check_parts(self, parts: Mapping[str, Any]) -> None:  # noqa: B027  # a hook, not a duty
-        """Hook: raise what `set_parts` would, and change nothing."""
-
-    def set_parts(self, parts: Mapping[str, Any]) -> None:  # noqa: B027  # a hook, not a duty
-        """Hook: take over the parts of `get_parts`, as far as the checkpoint has them."""
 
     def get_sampling_state(self) -> dict[str, Any]:
         """The states of the env runner and the evaluator."""

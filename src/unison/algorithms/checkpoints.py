@@ -27,7 +27,7 @@ def describe(algorithm: "Algorithm", results: Mapping[str, Any]) -> tuple[dict[s
     """
     parts = to_parts(algorithm.learner_group.get_state())
     parts |= {"algorithm": algorithm.get_progress(), "rng": capture_rng(), **algorithm.get_sampling_state()}
-    parts |= algorithm.get_parts()
+    parts |= {name: part.get_state() for name, part in algorithm.parts.items()}
     metadata = algorithm.learner_group.get_metadata()
     metadata |= {
         "kind": "algorithm",

@@ -66,7 +66,7 @@ class FlatGroup:
     def buffers(self) -> dict[str, Tensor]:
         """Everything that a step reads or writes: parameters, gradients, moments [N], count [P], lr (0-d).
 
-        `last_non_finite` [N] is the last gradient that held NaN or infinity.
+        `last_non_finite` [P] tells which parameters had NaN or infinity in their gradients, when one last had.
         """
         return {
             "parameters": self.parameters,
@@ -90,6 +90,11 @@ class FlatGroup:
             else:
                 view.copy_(gradient)
         return missing
+
+    def find_non_finite(self) -> Tensor:
+        """[P] float: 1 where a parameter's gradient holds NaN or infinity (a sum is finite only if all terms are)."""
+        sums = torch.stack([view.sum() for view in self.gradient_views.values()])
+        return torch.isfinite(sums).logical_not().to(torch.float32)
 
     def step(self, skip: Tensor, missing: set[ParamRef], *, fused: bool) -> None:
         """Move the parameters by the flat gradient, unless `skip` is 1; those in `missing` stay as they are."""
@@ -133,8 +138,9 @@ class FlatGroup:
         params = list(self.refs.values())
         with torch.no_grad():
             flat = torch.cat([p.detach().reshape(-1) for p in params])
-            buffers = {name: torch.zeros_like(flat) for name in ("gradients", "last_non_finite")}
-            buffers |= {"parameters": flat, "lr": torch.zeros((), device=flat.device)}
+            buffers = {"parameters": flat, "gradients": torch.zeros_like(flat)}
+            buffers |= {"lr": torch.zeros((), device=flat.device)}
+            buffers |= {"last_non_finite": torch.zeros(len(params), device=flat.device)}
             for name in self._moment_names():
                 buffers[name] = torch.cat([self._old_moment(p, name).reshape(-1) for p in params])
             counts = [float(self._state[p].get("step", 0.0)) if p in self._state else 0.0 for p in params]

@@ -89,9 +89,10 @@ class OptimizerSlot:
             The gradients as views of the flat buffers; names that were missing stay so.
         """
         missing = set[ParamRef]().union(*(group.write(gradients) for group in self.groups))
-        bad = _non_finite(self.flat_gradients)
-        for group in self.groups:
-            group.last_non_finite.copy_(torch.where(bad > 0, group.gradients, group.last_non_finite))
+        found = [group.find_non_finite() for group in self.groups]
+        bad = torch.cat(found).amax() if len(found) > 1 else found[0].amax()
+        for group, flags in zip(self.groups, found, strict=True):
+            group.last_non_finite.copy_(torch.where(bad > 0, flags, group.last_non_finite))
             if nan_policy == "zero":
                 group.gradients.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
         self.found_non_finite.copy_(bad)
@@ -131,8 +132,8 @@ class OptimizerSlot:
         return [
             ref
             for group in self.groups
-            for ref, view in zip(group.refs, group.views(group.last_non_finite), strict=True)
-            if not bool(torch.isfinite(view).all())
+            for ref, flag in zip(group.refs, group.last_non_finite.tolist(), strict=True)
+            if flag
         ]
 
     def _own_step(self, skip: Tensor, missing: set[ParamRef]) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class Snapshot:
     """A copy of the parameters, optimizers, coefficients and counters of some modules.
 
+    A Learner needs only its last one: the next takes over its memory.
+
     Args:
         learner: the Learner about to update.
         module_ids: the modules that the update concerns.
@@ -25,7 +27,8 @@ class Snapshot:
     def __init__(self, learner: "TorchLearner", module_ids: Collection[ModuleID]) -> None:
         self._learner = learner
         self._slots = learner.optimizers.active(module_ids)
-        self._copies = [(tensor, tensor.clone()) for tensor in tensors_of(learner, self._slots).values()]
+        self._tensors = list(tensors_of(learner, self._slots).values())
+        self._values = learner.snapshot_memory = _copies(self._tensors, learner.snapshot_memory)
         self._counters, self._schedule_step = dict(learner.counters), learner.schedule_step
         self._rng = learner.generator.get_state()
         self._results = learner.results
@@ -40,7 +43,7 @@ class Snapshot:
     def restore(self) -> None:
         """Put everything back as it was."""
         with torch.no_grad():
-            for tensor, value in self._copies:
+            for tensor, value in zip(self._tensors, self._values, strict=True):
                 tensor.copy_(value)
         self._learner.counters.update(self._counters)
         self._learner.schedule_step = self._schedule_step
@@ -74,6 +77,20 @@ def tensors_of(learner: "TorchLearner", slots: Sequence[OptimizerSlot]) -> dict[
         for name, coefficient in named.items():
             tensors[f"coefficients/{module_id}/{name}"] = coefficient
     return tensors | {f"precision/{name}": value for name, value in learner.precision.state.items()}
+
+
+def _copies(tensors: list[Tensor], memory: list[Tensor]) -> list[Tensor]:
+    """Copies of tensors, in `memory` if it fits: fresh memory costs as much again as the copying."""
+    if len(tensors) != len(memory) or any(not _alike(t, m) for t, m in zip(tensors, memory, strict=True)):
+        return [tensor.detach().clone() for tensor in tensors]
+    with torch.no_grad():
+        for tensor, copy_of_it in zip(tensors, memory, strict=True):
+            copy_of_it.copy_(tensor)
+    return memory
+
+
+def _alike(tensor: Tensor, other: Tensor) -> bool:
+    return tensor.shape == other.shape and tensor.dtype is other.dtype and tensor.device == other.device
 
 
 def settings_of(options: dict[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ _MADE_BY_BUILD = {
     "last_snapshot",
     "optimizers",
     "precision",
+    "snapshot_memory",
 }
 
 
@@ -65,6 +66,7 @@ class TorchLearner(TorchOptimization, TorchState):
         self.engine = make_engine(self)
         self.coefficients: dict[ModuleID, dict[str, Tensor]] = {}
         self.last_snapshot: Snapshot | None = None
+        self.snapshot_memory: list[Tensor] = []
         self.schedule_step = 0
         module = self._make_module()
         module.to(self._device)

@@ -5,6 +5,7 @@ checkpoint does not know who stepped. Each rule has two bodies with the same num
 fused kernel where there is one, and plain tensor operations that an engine can trace.
 """
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
@@ -103,8 +104,10 @@ class AdamRule(UpdateRule):
         new_second = second * beta2 + (1 - beta2) * gradients * gradients
         # The moments are written before they are used: compilers then hold each of them once.
         _keep_where(skip, (first, new_first), (second, new_second))
-        size = lr / (1 - beta1**count)
-        new = new - size * first / (second.sqrt() / (1 - beta2**count).sqrt() + eps)
+        # exp and not a power: a compiler that fuses this into the loop over entries computes it at each of them.
+        size = lr / (1 - torch.exp(count * math.log(beta1)))
+        root = (1 - torch.exp(count * math.log(beta2))).rsqrt()
+        new = new - size * first / (second.sqrt() * root + eps)
         _keep_where(skip, (parameters, new))
 
 

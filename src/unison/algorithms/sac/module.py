@@ -72,7 +72,8 @@ class SACModule(RLModule):
 
     def setup(self) -> None:
         """Make the networks."""
-        observation_space, action_space, settings = self.observation_space, self.action_space, self.model_config
+        observation_space, settings = self.observation_space, self.model_config
+        action_space: Any = self.action_space  # Gymnasium leaves the types of its own classes open.
         if observation_space is None or action_space is None:
             absent = "observation_space" if observation_space is None else "action_space"
             raise SpaceError(f"{type(self).__name__} needs an {absent}; give it to the spec, or as `spaces=`.")

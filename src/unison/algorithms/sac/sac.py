@@ -1,17 +1,15 @@
 """SAC: sample a little, update a little, from a replay of all that was sampled (Haarnoja et al. 2018b, algorithm 1)."""
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
 from unison.algorithms.algorithm import NUM_ENV_STEPS_SAMPLED_LIFETIME, Algorithm
+from unison.algorithms.sac.saved_replay import SavedReplay
 from unison.algorithms.sac.updates import ReplayUpdates
 from unison.config import AlgorithmConfig
 from unison.data.replay import Prioritization, ReplayBuffer
 from unison.registry import register
 from unison.types import ModuleID
-
-logger = logging.getLogger("unison")
 
 
 @register("algorithm", "sac")
@@ -30,6 +28,7 @@ class SAC(Algorithm):
             seed=settings.seed,
         )
         self._updates = ReplayUpdates(self.learner_group, self.replay, settings)
+        self.parts["replay"] = SavedReplay(self.replay, saved=settings.save_replay)
         self._owed = 0.0
         """Gradient steps that the steps sampled so far have earned and that were not taken yet."""
 
@@ -42,7 +41,10 @@ class SAC(Algorithm):
             if warming_up > 0:
                 self._sample(min(missing, warming_up), random_actions=True)
                 continue
-            self._owed += self.config.updates_per_step * self._sample(min(missing, self._steps_at_once))
+            sampled = self._sample(min(missing, self._steps_at_once))
+            if len(self.replay) < min(self.config.warm_up_steps, self.config.replay_capacity):
+                continue  # A resumed run may begin with an empty replay.
+            self._owed += self.config.updates_per_step * sampled
             steps = int(self._owed)
             if steps:
                 self._owed -= steps
@@ -81,24 +83,3 @@ class SAC(Algorithm):
         """See Algorithm.set_progress."""
         super().set_progress(progress)
         self._owed = float(progress["owed_updates"])
-
-    def get_parts(self) -> dict[str, Any]:
-        """The replay, where `save_replay` asks for it."""
-        if self.config.save_replay:
-            return {"replay": self.replay.get_state()}
-        logger.warning(
-            "The checkpoint does not hold the replay of %d steps: a resumed run fills a new one. Set "
-            "checkpointing(save_replay=True) to save it as well.",
-            len(self.replay),
-        )
-        return {}
-
-    def check_parts(self, parts: Mapping[str, Any]) -> None:
-        """The replay must be of the same capacity."""
-        if "replay" in parts:
-            self.replay.check_state(parts["replay"])
-
-    def set_parts(self, parts: Mapping[str, Any]) -> None:
-        """Take over the replay, if the checkpoint has it."""
-        if "replay" in parts:
-            self.replay.set_state(parts["replay"])

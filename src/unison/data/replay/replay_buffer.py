@@ -120,6 +120,10 @@ class ReplayBuffer:
         for module_id, found in errors.items():
             self.modules[module_id].update_priorities(numbers[module_id], torch.as_tensor(np.asarray(found)))
 
+    def clear(self) -> None:
+        """Forget all steps."""
+        self.modules = {}
+
     def get_state(self) -> dict[str, Any]:
         """All steps, and where the random numbers stand."""
         modules = {module_id: module.get_state() for module_id, module in self.modules.items()}

@@ -92,7 +92,7 @@ def _compile(traced: TracedStep) -> Function:
     with TRACING, torch.no_grad(), warnings.catch_warnings(), virtual.set_fake_mode(fake_mode):
         warnings.simplefilter("ignore")  # of torch's own making
         with options.patch(cpp_wrapper=on_cpu):
-            return compile_graph(module, examples)
+            return compile_graph(module, examples, cpp_wrapper=on_cpu)
 
 
 def find_compiler() -> str | None:
@@ -131,9 +131,13 @@ def _in_place(traced: TracedStep) -> tuple[torch.fx.GraphModule, list[Any], Any]
             node.meta["val"] = operator(*map_arg(args, _value))
         return node
 
-    logged = [
-        call(aten.reshape.default, call(aten.to.dtype, output, torch.float32), [1]) for output in outputs[:num_metrics]
-    ]
+    def as_float(output: Any) -> Any:
+        # Not aten.to, which compiled C++ would have to ask Python for.
+        if _value(output).dtype is torch.float32:
+            return output
+        return call(torch.ops.prims.convert_element_type.default, output, torch.float32)
+
+    logged = [call(aten.reshape.default, as_float(output), [1]) for output in outputs[:num_metrics]]
     if logged:
         metrics = call(aten.cat.default, logged)
     else:

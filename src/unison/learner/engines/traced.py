@@ -22,7 +22,7 @@ from unison.learner.metrics import MetricKey
 if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
 
-MOVED_BY_ENGINES = frozenset({"step", "metrics", "engine", "exchange", "generator"})
+MOVED_BY_ENGINES = frozenset({"step", "metrics", "engine", "exchange", "generator", "snapshot_memory"})
 """Attributes of a Learner that belong to the machinery of a step."""
 
 
