@@ -227,6 +227,10 @@ class Algorithm(Population, ABC):
 
     def sync_weights(self) -> None:
         """Give the sampling modules the Learners' weights."""
+        local = self.learner_group.local_module
+        if local is not None and isinstance(self.env_runner, LocalRunner):
+            self.env_runner.copy_weights(local, self.learner_group.weights_version)
+            return
         weights = self.learner_group.get_weights(inference_only=True)
         self.env_runner.set_weights(weights, version=weights.version)
 

@@ -23,7 +23,7 @@ from unison.learner_group.transports import make_transport
 from unison.learner_group.updates import UpdatePipeline, checked_counts
 from unison.learner_group.weights import Weights
 from unison.learner_group.worker import LearnerFactory
-from unison.modules import RLModule, SingleAgentRLModuleSpec
+from unison.modules import MultiAgentRLModule, RLModule, SingleAgentRLModuleSpec
 from unison.registry import register
 from unison.types import ModuleID
 
@@ -293,6 +293,12 @@ class LearnerGroup:
     def weights_version(self) -> int:
         """Grows with every update, and with every change of the weights from outside."""
         return self._updates.counts.trained + self._outside_changes
+
+    @property
+    def local_module(self) -> MultiAgentRLModule | None:
+        """The modules themselves, where the Learner lives in this process; else None."""
+        transport = self._transport
+        return transport.hosted.learner.module if isinstance(transport, InlineTransport) else None
 
     @property
     def is_local(self) -> bool:

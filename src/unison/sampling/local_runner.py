@@ -11,6 +11,7 @@ from unison.config import AlgorithmConfig, make_module_spec
 from unison.data import MultiAgentEpisode, SingleAgentEpisode
 from unison.errors import ConfigError, StateError
 from unison.modules import MultiAgentRLModule, RLModule, SingleAgentRLModuleSpec
+from unison.modules.mirror import Mirror
 from unison.modules.spaces import Space
 from unison.sampling.environments import Copies
 from unison.sampling.metrics import SamplingMetrics, summarize
@@ -56,6 +57,7 @@ class LocalRunner(Runner, ABC):
         self._seeds = Seeds(config.seed, worker_index, evaluation)
         self._episode_prefix = f"{'evaluation' if evaluation else 'worker'}{worker_index}-"
         self._metrics = SamplingMetrics(config.metrics_window, has_members=has_members)
+        self._mirror: Mirror | None = None
         self._needs_reset = True
 
     # --- what each kind of sampler has of its own ---
@@ -175,6 +177,14 @@ class LocalRunner(Runner, ABC):
             raise StateError(f"The weights are for {sorted(weights)}, but {sorted(self.modules.keys())} act here.")
         self.modules.set_state(known)
         self.weights_version = self.weights_version + 1 if version is None else version
+        self._refresh_policies()
+
+    def copy_weights(self, source: MultiAgentRLModule, version: int) -> None:
+        """As `set_weights`, from modules of this process, tensor to tensor: for those who do it at every step."""
+        if self._mirror is None or not self._mirror.is_of(source):
+            self._mirror = Mirror(source, self.modules)
+        self._mirror.update()
+        self.weights_version = version
         self._refresh_policies()
 
     def add_module(self, *, module_id: ModuleID, module_spec: SingleAgentRLModuleSpec) -> None:
