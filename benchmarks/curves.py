@@ -1,10 +1,10 @@
-"""Learning curves of PPO on five tasks, over seeds.
+"""Learning curves of PPO on five tasks and of SAC on two, over seeds.
 
     python benchmarks/curves.py [--tasks CartPole-v1 ...] [--seeds 0 1 2 3 4] [--core 0] [--until-solved]
 
-Every task is trained with the settings that Unison ships for it (`algorithms/ppo/tuned/`, or
+Every task is trained with the settings that Unison ships for it (`algorithms/*/tuned/`, or
 `benchmarks/settings/` for environments of this folder), the same for all seeds. Every 10,000 steps (CartPole-v1:
-5,000) 20 episodes are run with the deterministic policy. Prints the steps that each seed needed to the
+5,000; SAC: 1,000 and 2,000) 20 episodes are run with the deterministic policy. Prints the steps that each seed needed to the
 goal; writes them, the curves and a picture to `benchmarks/results/`.
 """
 
@@ -60,7 +60,7 @@ def make_report(curves: dict[str, list[Curve]]) -> Report:
     seeds = [curve.seed for curve in next(iter(curves.values()))]
     report = Report(
         "curves",
-        "Learning curves of PPO",
+        "Learning curves",
         "Environment steps at the first evaluation (20 episodes, deterministic policy) that reached the goal.",
     )
     header = ["task", "goal", "within", *(f"seed {seed}" for seed in seeds), "median", "last return", "steps/s"]

@@ -8,11 +8,13 @@ from typing import Any
 
 import environments
 
-from unison.algorithms import PPOConfig
+from unison.algorithms import PPOConfig, SACConfig
+from unison.config import AlgorithmConfig
 from unison.config.files import read_file
 
 _OWN = Path(__file__).parents[1] / "settings"
 _TUNED = Path(__file__).parents[2] / "src/unison/algorithms/ppo/tuned"
+_TUNED_SAC = Path(__file__).parents[2] / "src/unison/algorithms/sac/tuned"
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,11 @@ class Task:
     budget: int
     interval: int = 10_000
     """Steps between evaluations."""
+    algorithm: type[AlgorithmConfig] = PPOConfig
 
-    def config(self, seed: int) -> PPOConfig:
+    def config(self, seed: int) -> AlgorithmConfig:
         """The settings that it is trained with."""
-        config = PPOConfig.from_dict(read_file(self.settings)).environment(self.env).debugging(seed=seed)
+        config = self.algorithm.from_dict(read_file(self.settings)).environment(self.env).debugging(seed=seed)
         return config.evaluation(evaluation_interval=None, evaluation_duration=20, evaluation_num_envs=20)
 
 
@@ -47,6 +50,8 @@ TASKS = {
             300,
             120_000,
         ),
+        Task("SAC Pendulum-v1", "Pendulum-v1", _TUNED_SAC / "Pendulum-v1.yaml", -150, 10_000, 1_000, SACConfig),
+        Task("SAC CartPole-v1", "CartPole-v1", _TUNED_SAC / "CartPole-v1.yaml", 400, 50_000, 2_000, SACConfig),
     )
 }
 

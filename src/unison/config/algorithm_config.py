@@ -24,6 +24,9 @@ class AlgorithmConfig(FluentConfig):
     default_module: ClassVar[str] = "actor_critic"
     """The registered name of the module that is built where a spec names none."""
 
+    is_on_policy: ClassVar[bool] = True
+    """Whether losses compare with the policy that acted; then episodes hold `action_dist_inputs` and `action_logp`."""
+
     environment = Setter(sections.EnvironmentSection)
     framework = Setter(sections.FrameworkSection)
     resources = Setter(sections.ResourcesSection)
@@ -55,9 +58,10 @@ class AlgorithmConfig(FluentConfig):
     def _config_with_overrides(self, module_id: ModuleID) -> Self:
         overrides = self.algorithm_config_overrides_per_module[module_id]
         where = f"algorithm_config_overrides_per_module['{module_id}']"
+        common = type(self._sections["training"]).for_the_whole_learner  # pyright: ignore[reportAttributeAccessIssue]
         for name in overrides:
             setter = catalog(type(self)).setter_of.get(name)
-            if setter and (setter != "training" or name in sections.TrainingSection.for_the_whole_learner):
+            if setter and (setter != "training" or name in common):
                 raise ConfigError(f"{where}: '{name}' is the same for all modules; set it by {setter}().")
         try:
             return self.copy().change({**overrides, "algorithm_config_overrides_per_module": {}}).freeze()

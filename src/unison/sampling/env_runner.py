@@ -71,7 +71,12 @@ class EnvRunner(LocalRunner):
         self._transform = ActionTransform(self.action_space, scale=config.normalize_actions, clip=config.clip_actions)
         clips = config.normalize_actions or config.clip_actions
         self._clip = ActionTransform(self.action_space, scale=False, clip=clips)
-        self._policy = Policy(self.modules[self.module_id], self.num_envs, self._seeds.torch_generator)
+        self._policy = Policy(
+            self.modules[self.module_id],
+            self.num_envs,
+            self._seeds.torch_generator,
+            keeps_inputs=config.is_on_policy,
+        )
         self._random = RandomPolicy(self.action_space, self.num_envs)
         self._running = RunningEpisodes(self.num_envs, self._episode_prefix)
         normalizes = config.normalize_rewards and not evaluation

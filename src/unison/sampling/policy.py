@@ -26,10 +26,14 @@ class Policy:
         module: what acts.
         num_envs: E.
         generator: where the random numbers of sampled actions come from.
+        keeps_inputs: whether `act` says the distribution's inputs as well.
     """
 
-    def __init__(self, module: RLModule, num_envs: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, module: RLModule, num_envs: int, generator: torch.Generator, *, keeps_inputs: bool = True
+    ) -> None:
         self.module = module
+        self._keeps_inputs = keeps_inputs
         self._generator = generator
         self.has_distribution = True
         """Whether the last actions came with `action_dist_inputs`."""
@@ -69,7 +73,7 @@ class Policy:
             said = {name: tree_map(_drop_time, said[name]) for name in said if name != Columns.STATE_OUT}
         inputs = said.get(Columns.ACTION_DIST_INPUTS)
         self.has_distribution = inputs is not None
-        if inputs is not None:
+        if inputs is not None and self._keeps_inputs:
             outputs[Columns.ACTION_DIST_INPUTS] = _to_numpy(inputs)
         actions: Tree = said.get(Columns.ACTIONS)
         if actions is None:

@@ -29,6 +29,19 @@ class SACTraining(TrainingSection):
     Spinning Up).
     """
 
+    for_the_whole_learner: ClassVar[frozenset[str]] = TrainingSection.for_the_whole_learner | {
+        "updates_per_step",
+        "warm_up_steps",
+        "steps_per_iteration",
+        "updates_while_sampling",
+        "replay_capacity",
+        "replay_prioritized",
+        "replay_alpha",
+        "replay_beta",
+        "replay_device",
+        "replay_directory",
+    }
+
     lr: Scheduled[NonNegativeFloat] = Field(3e-4, description="The learning rate of what has none of its own. [H]")
     actor_lr: Scheduled[NonNegativeFloat] | None = Field(
         None, description="The learning rate of the policy; None takes lr. [H: one rate for all]"
@@ -120,6 +133,7 @@ class SACConfig(AlgorithmConfig):
 
     algorithm_name: ClassVar[str | None] = "sac"
     default_module: ClassVar[str] = "sac"
+    is_on_policy: ClassVar[bool] = False
 
     rl_module = Setter(SACModuleSection)
     training = Setter(SACTraining)
