@@ -1,7 +1,7 @@
 """AlgorithmConfig: every setting of a training run, as one checked and fluent object."""
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 from unison.config import building, sections
 from unison.config.contradictions import Contradiction, common_contradictions
@@ -58,7 +58,7 @@ class AlgorithmConfig(FluentConfig):
     def _config_with_overrides(self, module_id: ModuleID) -> Self:
         overrides = self.algorithm_config_overrides_per_module[module_id]
         where = f"algorithm_config_overrides_per_module['{module_id}']"
-        common = type(self._sections["training"]).for_the_whole_learner  # pyright: ignore[reportAttributeAccessIssue]
+        common = cast("sections.TrainingSection", self._sections["training"]).for_the_whole_learner
         for name in overrides:
             setter = catalog(type(self)).setter_of.get(name)
             if setter and (setter != "training" or name in common):

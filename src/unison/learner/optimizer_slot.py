@@ -132,8 +132,8 @@ class OptimizerSlot:
         return [
             ref
             for group in self.groups
-            for ref, flag in zip(group.refs, group.last_non_finite.tolist(), strict=True)
-            if flag
+            for ref, flag in zip(group.refs, group.last_non_finite.cpu().unbind(), strict=True)
+            if bool(flag)
         ]
 
     def _own_step(self, skip: Tensor, missing: set[ParamRef]) -> None:

@@ -59,6 +59,12 @@ class Critic(nn.Module):
         return self.head(self.encoder((observations, actions))).squeeze(-1)
 
 
+def _is_discrete(action_space: Space) -> bool:
+    if not isinstance(action_space, spaces.Box | spaces.Discrete):
+        raise SpaceError(f"SAC takes Box and Discrete actions, not {action_space}.")
+    return isinstance(action_space, spaces.Discrete)
+
+
 @register("module", "sac")
 class SACModule(RLModule):
     """Policy, twin critics, target critics and temperature, for Box and Discrete actions.
@@ -77,9 +83,7 @@ class SACModule(RLModule):
         if observation_space is None or action_space is None:
             absent = "observation_space" if observation_space is None else "action_space"
             raise SpaceError(f"{type(self).__name__} needs an {absent}; give it to the spec, or as `spaces=`.")
-        if not isinstance(action_space, spaces.Box | spaces.Discrete):
-            raise SpaceError(f"SAC takes Box and Discrete actions, not {action_space}.")
-        self._is_discrete = isinstance(action_space, spaces.Discrete)
+        self._is_discrete = _is_discrete(action_space)
         self._distribution = distribution_for(action_space, squashed=True)
         seen, self._masked = split_action_mask(observation_space, action_space)
         self.normalizer = ObservationNormalizer(seen) if settings.normalize_observations else None

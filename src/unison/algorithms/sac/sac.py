@@ -49,9 +49,10 @@ class SAC(Algorithm):
             if steps:
                 self._owed -= steps
                 results = self._update(steps) or results
-        for done in self._updates.drain():
-            results = done
-        return results
+        last = self._updates.drain()
+        if last:
+            self.sync_weights()
+        return last or results
 
     @property
     def _steps_at_once(self) -> int:
@@ -72,7 +73,10 @@ class SAC(Algorithm):
         with self.timed("update_s"):
             results = self._updates.run(steps, {NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime})
         with self.timed("sync_s"):
-            self.sync_weights()
+            if not self.config.updates_while_sampling:
+                self.sync_weights()
+            elif self._updates.weights is not None:  # Asking for them would wait for all updates.
+                self.env_runner.set_weights(self._updates.weights)
         return results
 
     def get_progress(self) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Updates on what is drawn from a replay, and the priorities that come back from them."""
 
-from collections import deque
 from collections.abc import Mapping
 from typing import Any, final
 
@@ -11,9 +10,10 @@ from unison.config import AlgorithmConfig
 from unison.data import MultiAgentBatch
 from unison.data.replay import ReplayBuffer
 from unison.learner_group import LearnerGroup
-from unison.types import ModuleID
+from unison.types import ALL_MODULES, ModuleID
 
 Results = dict[ModuleID, dict[str, Any]]
+STATE_AFTER_UPDATE = "_rl_module_state_after_update"
 
 
 @final
@@ -30,8 +30,10 @@ class ReplayUpdates:
         self._group = learner_group
         self._replay = replay
         self._config = config
-        self._in_flight: deque[dict[ModuleID, Tensor]] = deque()
-        """The numbers of the rows of each update that is not done, oldest first."""
+        self.weights: dict[ModuleID, Any] | None = None
+        """The weights after the last update that is done, where it ran while sampling went on."""
+        self._numbers: dict[float, dict[ModuleID, Tensor]] = {}
+        """The numbers of the rows of each update that is not done, by its ticket."""
 
     def run(self, steps: int, timesteps: Mapping[str, int]) -> Results:
         """Take `steps` gradient steps in one call; returns the results, or those of an earlier call that were ready."""
@@ -44,20 +46,30 @@ class ReplayUpdates:
         )
         batch = MultiAgentBatch(draws.columns, env_steps=steps * config.train_batch_size)
         arguments: dict[str, Any] = {"timesteps": timesteps, "minibatch_size": config.train_batch_size}
-        self._in_flight.append(draws.numbers)
         if not config.updates_while_sampling:
-            return self._done(self._group.update_from_batch(batch, **arguments))
-        results: Results = {}
-        for results in self._group.update_from_batch(batch, async_update=True, **arguments):
-            self._done(results)
-        return results
+            results = self._group.update_from_batch(batch, **arguments)
+            self._numbers[results[ALL_MODULES]["ticket"]] = draws.numbers
+            return self._done(results)
+        ready = self._group.update_from_batch(batch, async_update=True, return_state=True, **arguments)
+        self._numbers[float(self._group.get_stats()["submitted"])] = draws.numbers
+        return self._latest(ready)
 
-    def drain(self) -> list[Results]:
-        """Wait for all updates."""
-        return [self._done(results) for results in self._group.drain()] if self._in_flight else []
+    def drain(self) -> Results:
+        """Wait for all updates; the results of the last of them, or {}."""
+        return self._latest(self._group.drain()) if self._numbers else {}
+
+    def _latest(self, finished: list[Results]) -> Results:
+        latest: Results = {}
+        for results in finished:
+            latest = self._done(results)
+        return latest
 
     def _done(self, results: Results) -> Results:
-        numbers = self._in_flight.popleft()
+        ticket = results[ALL_MODULES]["ticket"]
+        numbers = self._numbers.pop(ticket)
+        # Tickets before it that have not come were dropped.
+        self._numbers = {other: kept for other, kept in self._numbers.items() if other > ticket}
         errors = {m: found.pop(TD_ERRORS) for m, found in results.items() if TD_ERRORS in found}
         self._replay.update_priorities(numbers, errors)
+        self.weights = results.pop(STATE_AFTER_UPDATE, None)
         return results

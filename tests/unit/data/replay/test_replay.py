@@ -243,6 +243,6 @@ def test_mistakes_are_named() -> None:
     wide = SingleAgentEpisode(observations=np.zeros((2, 3)), actions=np.zeros((1, 1)), rewards=np.zeros(1))
     with pytest.raises(BatchError, match=r"column 'obs' have the shape \[3\], but the replay buffer holds \[1\]"):
         buffer.add([wide])
-    with pytest.raises(BatchError, match="is an episode|An episode is"):
+    with pytest.raises(BatchError, match="An episode is"):
         buffer.add([3])  # type: ignore[list-item]
     assert len(buffer) == 2

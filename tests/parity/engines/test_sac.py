@@ -1,0 +1,60 @@
+"""Every engine leaves the same numbers of SAC: weights, targets, temperature, four optimizers."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from support.engines import run_both
+from support.sac import CHOICE, SACCase, sac_batch
+from unison.algorithms.sac.learner import TD_ERRORS
+
+CASES = {
+    "continuous": SACCase(),
+    "discrete": SACCase(CHOICE),
+    "n_step": SACCase(n_step=3),
+    "prioritized": SACCase(replay_prioritized=True),
+    "schedules_and_clipping": SACCase(actor_lr=[[0, 1e-2], [80, 0.0]], grad_clip=0.1, gradient_accumulation_steps=3),
+    "two_modules": SACCase(modules=("a", "b")),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_traced_step_is_the_step(name: str) -> None:
+    run_both(CASES[name], "interpreted")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["continuous", "discrete", "prioritized", "two_modules"])
+def test_xla_agrees(name: str) -> None:
+    pytest.importorskip("jax")
+    run_both(CASES[name], "xla")  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="inductor needs a C++ compiler")
+def test_inductor_agrees() -> None:
+    run_both(CASES["continuous"], "inductor")  # type: ignore[arg-type]
+
+
+def test_several_steps_in_one_call_are_as_many_calls() -> None:
+    """The targets move between the steps of a call."""
+    case = SACCase()
+    together, apart = case.learner("interpreted"), case.learner("eager")
+    noise = {
+        name: np.random.default_rng(i).normal(size=(24, 2)).astype(np.float32)
+        for i, name in enumerate(("noise", "next_noise"))
+    }
+    batch = sac_batch(24, 0) | noise
+    together.update_from_batch(batch, minibatch_size=8)
+    for start in (0, 8, 16):
+        apart.update_from_batch({name: column[start : start + 8] for name, column in batch.items()})
+    for name, value in apart.get_module_state()["default_policy"].items():
+        np.testing.assert_allclose(together.get_module_state()["default_policy"][name], value, rtol=2e-4, atol=1e-6)
+
+
+def test_errors_come_back_for_every_row() -> None:
+    case = SACCase(replay_prioritized=True)
+    eager, traced = case.learner("eager"), case.learner("interpreted")
+    ours, theirs = (case.update(learner, 0)["default_policy"][TD_ERRORS] for learner in (eager, traced))
+    assert ours.shape == (24,)
+    assert (ours > 0).all()
+    np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5)
