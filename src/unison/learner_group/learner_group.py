@@ -297,8 +297,7 @@ class LearnerGroup:
     @property
     def local_module(self) -> MultiAgentRLModule | None:
         """The modules themselves, where the Learner lives in this process; else None."""
-        transport = self._transport
-        return transport.hosted.learner.module if isinstance(transport, InlineTransport) else None
+        return self._transport.hosted.learner.module if isinstance(self._transport, InlineTransport) else None
 
     @property
     def is_local(self) -> bool:
