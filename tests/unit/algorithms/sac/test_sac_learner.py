@@ -141,7 +141,9 @@ def test_the_temperature_starts_as_set_and_a_loaded_one_stays() -> None:
 def test_truncated_episodes_keep_their_future() -> None:
     learner = make(critic_lr=0.0, actor_lr=0.0, alpha_lr=0.0, replay_prioritized=True, gamma=0.5)
     batch = sac_batch(8, 0) | noise(8)
-    ends = {end: learner.update_from_batch(batch | {"terminateds": np.full(8, bool(end))})[M]["td_errors"] for end in (0, 1)}
+    ends = {
+        end: learner.update_from_batch(batch | {"terminateds": np.full(8, bool(end))})[M]["td_errors"] for end in (0, 1)
+    }
     module = learner.module[M]
     with torch.no_grad():
         qs = module.values(torch.as_tensor(batch["obs"]), torch.as_tensor(batch["actions"]))
