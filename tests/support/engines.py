@@ -34,6 +34,8 @@ class InterpretedEngine(CompiledEngine):
 
 
 class _Interpreted(Program):
+    make = 0
+
     def __init__(self, traced: TracedStep) -> None:
         self._traced = traced
 
@@ -42,14 +44,15 @@ class _Interpreted(Program):
         count = traced.layout.num_metrics
         for number in range(feed.count):
             leaves: list[torch.Tensor] = []
-            for gather, share in zip(traced.gathers(), feed.shares, strict=True):
+            for gather, share in zip(traced.gathers, feed.shares, strict=True):
                 if gather is not None:
                     leaves.append(feed.columns[gather[0]][feed.indices[gather[1]][number]])
                 else:
                     leaves.append(torch.zeros(()) if share is None else share[number])
             noise = [drawn[number] for drawn in feed.noise]
             with torch.no_grad():
-                new, outputs = traced.graph.module(list(state), list(captured), leaves, noise)
+                results = traced.graph.module(*state, *captured, *leaves, *noise)
+                new, outputs = results[: len(state)], results[len(state) :]
                 for old, value, scratch in zip(state, new, traced.scratch, strict=True):
                     if not scratch:
                         old.copy_(value)

@@ -22,8 +22,8 @@ class FlatGroup:
     """Parameters of one param group, one dtype and one device, held flat.
 
     Args:
-        optimizer: owner of the state and of `options`.
-        options: the param group (its settings, learning rate included).
+        optimizer: owner of the state and the settings.
+        index: which of its param groups.
         refs: the group's parameters by name.
         rule: how the buffers move; None if only the optimizer's own `step()` can move them.
     """
@@ -31,17 +31,22 @@ class FlatGroup:
     def __init__(
         self,
         optimizer: torch.optim.Optimizer,
-        options: Options,
+        index: int,
         refs: dict[ParamRef, Parameter],
         rule: UpdateRule | None,
     ) -> None:
-        self.options = options
         self.refs = refs
-        self._state: Any = optimizer.state
+        self._optimizer = optimizer
+        self._index = index
         self._rule = rule
         self._sizes = [p.numel() for p in refs.values()]
-        self._bound: list[tuple[int, dict[str, Tensor]]] = []
+        self._bound: list[tuple[Parameter, int, dict[str, Tensor], list[tuple[str, Tensor]]]] = []
         self.sync()
+
+    @property
+    def options(self) -> Options:
+        """The param group: its settings, learning rate included."""
+        return self._optimizer.param_groups[self._index]
 
     def sync(self) -> None:
         """Adopt what others may have changed: tensors replaced (a moved module, a loaded state), the learning rate."""
@@ -129,10 +134,14 @@ class FlatGroup:
 
     def _is_bound(self) -> bool:
         """Whether the parameters and the optimizer's state still are the views made here."""
-        return bool(self._bound) and all(
-            p.data_ptr() == pointer and all(self._state[p].get(name) is view for name, view in views.items())
-            for p, (pointer, views) in zip(self.refs.values(), self._bound, strict=True)
-        )
+        state = self._state
+        for p, pointer, entries, views in self._bound:
+            if p.data_ptr() != pointer or (views and state.get(p) is not entries):
+                return False
+            for name, view in views:
+                if entries.get(name) is not view:
+                    return False
+        return bool(self._bound)
 
     def _allocate(self) -> None:
         params = list(self.refs.values())
@@ -155,7 +164,12 @@ class FlatGroup:
             if self._rule:
                 views = {"step": self.count[i], **{name: parts[i] for name, parts in moments.items()}}
                 self._state[p] = views
-            self._bound.append((p.data_ptr(), views))
+            self._bound.append((p, p.data_ptr(), views, list(views.items())))
+
+    @property
+    def _state(self) -> Any:
+        # Asked for each time, as the options are: torch's load_state_dict() puts other dicts in their place.
+        return self._optimizer.state
 
     def _old_moment(self, parameter: Parameter, name: str) -> Tensor:
         old = self._state[parameter].get(name) if parameter in self._state else None

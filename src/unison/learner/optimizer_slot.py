@@ -47,11 +47,11 @@ class OptimizerSlot:
         rule, self.own_step_reason = rule_for(optimizer)
         names = {param: ref for ref, param in refs.items()}
         self.groups: list[FlatGroup] = []
-        for options in optimizer.param_groups:
+        for index, options in enumerate(optimizer.param_groups):
             kinds: dict[tuple[torch.dtype, torch.device], dict[ParamRef, Parameter]] = {}
             for p in options["params"]:
                 kinds.setdefault((p.dtype, p.device), {})[names[p]] = p
-            self.groups += [FlatGroup(optimizer, options, group, rule) for group in kinds.values()]
+            self.groups += [FlatGroup(optimizer, index, group, rule) for group in kinds.values()]
         device = self.groups[0].parameters.device
         self.non_finite_steps = torch.zeros((), device=device)
         self.found_non_finite = torch.zeros((), device=device)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from unison.config import AlgorithmConfig
+from unison.config.schedule import Schedule
 from unison.data.tensors import TensorColumns, split_by_module
 from unison.errors import ModuleError, NotBuiltError
 from unison.learner.connectors import LearnerConnector, episodes_to_columns
@@ -65,6 +66,7 @@ class TorchLearner(TorchOptimization, TorchState):
         self.exchange = GradientExchange(self.collective)
         self.engine = make_engine(self)
         self.coefficients: dict[ModuleID, dict[str, Tensor]] = {}
+        self._schedules: dict[ModuleID, dict[str, Schedule]] = {}
         self.last_snapshot: Snapshot | None = None
         self.snapshot_memory: list[Tensor] = []
         self.schedule_step = 0
@@ -107,11 +109,11 @@ class TorchLearner(TorchOptimization, TorchState):
         return torch.nn.Parameter(tensor) if trainable else tensor
 
     def _make_coefficients(self, module_id: ModuleID) -> None:
-        config = self.config_for_module(module_id)
+        schedules = self.config_for_module(module_id).scheduled_settings()
+        del schedules["lr"]  # the optimizers' own
+        self._schedules[module_id] = schedules
         self.coefficients[module_id] = {
-            name: self._get_tensor_variable(float(schedule.value(0)))
-            for name, schedule in config.scheduled_settings().items()
-            if name != "lr"
+            name: self._get_tensor_variable(float(schedule.value(0))) for name, schedule in schedules.items()
         }
 
     # --- updating ---
@@ -181,11 +183,10 @@ class TorchLearner(TorchOptimization, TorchState):
             is_concerned = module_ids is None or slot.module_id in module_ids
             if is_concerned and slot.schedule is not None and (constants or not slot.schedule.is_constant):
                 self._set_optimizer_lr(slot.optimizer, float(slot.schedule.value(step)))
-        for module_id in self.coefficients if module_ids is None else module_ids:
-            schedules = self.config_for_module(module_id).scheduled_settings()
-            for name, coefficient in self.coefficients[module_id].items():
-                if name in schedules and (constants or not schedules[name].is_constant):
-                    coefficient.fill_(float(schedules[name].value(step)))
+        for module_id in self._schedules if module_ids is None else module_ids:
+            for name, schedule in self._schedules[module_id].items():
+                if constants or not schedule.is_constant:
+                    self.coefficients[module_id][name].fill_(float(schedule.value(step)))
 
     def _update(self, batch: Mapping[ModuleID, Any]) -> tuple[dict[ModuleID, Any], dict[ModuleID, Any], StepMetrics]:
         """See Learner._update."""
@@ -332,3 +333,5 @@ class TorchLearner(TorchOptimization, TorchState):
         self.coefficients.pop(module_id, None)
         self.metrics.forget_module(module_id)
         self.results.pop(module_id, None)
+=======
+        self._schedules.pop(module_id, None)

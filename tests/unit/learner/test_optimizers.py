@@ -51,7 +51,7 @@ def test_steps_equal_those_of_torch(name: str, fused: bool) -> None:
         assert "own step" in name
         assert reason
         return
-    group = FlatGroup(optimizer, optimizer.param_groups[0], {str(i): p for i, p in enumerate(ours)}, rule)
+    group = FlatGroup(optimizer, 0, {str(i): p for i, p in enumerate(ours)}, rule)
     for _ in range(10):
         gradients = [torch.randn_like(p) for p in theirs]
         for p, g in zip(theirs, gradients, strict=True):
@@ -98,7 +98,7 @@ def test_skipped_steps_move_nothing_in_both_bodies() -> None:
         p = torch.nn.Parameter(torch.ones(4))
         optimizer = torch.optim.Adam([p], lr=0.1)
         rule, _ = rule_for(optimizer)
-        group = FlatGroup(optimizer, optimizer.param_groups[0], {"p": p}, rule)
+        group = FlatGroup(optimizer, 0, {"p": p}, rule)
         group.write({"p": torch.full((4,), float("nan"))})
         group.step(torch.ones(()), set(), fused=fused)
         assert torch.equal(p, torch.ones(4))

@@ -56,7 +56,7 @@ def test_a_parameter_that_was_left_out_is_at_an_earlier_step_of_its_own() -> Non
     theirs = copy.deepcopy(ours)
     optimizer, reference = torch.optim.Adam(ours, lr=0.1), torch.optim.Adam(theirs, lr=0.1)
     rule, _ = rule_for(optimizer)
-    group = FlatGroup(optimizer, optimizer.param_groups[0], {"a": ours[0], "b": ours[1]}, rule)
+    group = FlatGroup(optimizer, 0, {"a": ours[0], "b": ours[1]}, rule)
     for step in range(6):
         given = {"a": torch.randn(3), "b": torch.randn(2)} if step > 2 else {"b": torch.randn(2)}
         for name, parameter in zip("ab", theirs, strict=True):
@@ -191,3 +191,16 @@ def test_a_build_that_fails_leaves_nothing_half_built() -> None:
     learner.fails = False
     learner.build()
     assert learner.get_optimizers_for_module()
+
+
+def test_what_torch_itself_loads_into_an_optimizer_counts() -> None:
+    learner, other = make_learner(make_config(lr=1e-3)), make_learner(make_config(lr=1e-3))
+    learner.update_from_batch(make_columns(8))
+    other.set_module_state(learner.get_module_state())
+    state = learner.get_optimizer().state_dict()
+    state["param_groups"][0]["lr"] = 5e-3
+    for each in (learner, other):
+        each.get_optimizer().load_state_dict(copy.deepcopy(state))
+        results = each.update_from_batch(make_columns(8, seed=1))
+        assert results["default_policy"]["default_optimizer_learning_rate"] == pytest.approx(5e-3)
+    assert_same(weights(learner), weights(other))

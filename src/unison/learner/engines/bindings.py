@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unison.learner.engines.graph import View, external_views
 from unison.learner.engines.recording import Untraceable
-from unison.learner.engines.watching import Path, frozen, resolve, tensors_below
+from unison.learner.engines.watching import Attributes, Path, frozen, is_linked, links, resolve, tensors_below
 
 if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
@@ -35,24 +35,24 @@ class Bindings:
         self._paths: list[Path | None] = [paths.get(id(tensor)) for tensor in tensors]
         self._views = views
         self._pointers = [tensor.data_ptr() for tensor in tensors]
+        self._links = links(learner, [path for path in self._paths if path is not None])
         self.storages = external_views(self._tensors)[1]
 
     def refresh(self) -> bool:
         """Follow tensors that were replaced; False if they lie differently now: then the step must be traced anew."""
-        moved = False
-        for i, (path, pointer) in enumerate(zip(self._paths, self._pointers, strict=True)):
-            tensor = self._tensors[i]
-            if path is not None:
+        if not is_linked(self._links):
+            for i, path in enumerate(self._paths):
+                if path is None:
+                    continue
                 try:
                     found = resolve(self._learner, path)
                 except (LookupError, TypeError):
                     return False
-                if found is not tensor:
-                    if not isinstance(found, Tensor):
-                        return False
-                    self._tensors[i], moved = found, True
-            moved = moved or self._tensors[i].data_ptr() != pointer
-        if not moved:
+                if not isinstance(found, Tensor):
+                    return False
+                self._tensors[i] = found
+            self._links = links(self._learner, [path for path in self._paths if path is not None])
+        elif all(tensor.data_ptr() == pointer for tensor, pointer in zip(self._tensors, self._pointers, strict=True)):
             return True
         try:
             views, storages = external_views(self._tensors)
@@ -83,17 +83,15 @@ class Guards:
         self._slots = learner.optimizers.active(module_ids)
         self._options = self._current_options()
         self._flags = [
-            (vars(module), key, value)
+            (vars(module).items(), {key: value for key, value in vars(module).items() if isinstance(value, _SCALARS)})
             for m in self._modules
             for module in m.modules()
-            for key, value in vars(module).items()
-            if isinstance(value, _SCALARS)
         ]
         self._trainable = [(p, p.requires_grad) for m in self._modules for p in m.parameters()]
 
-    def violation(self, seen: dict[str, Any] | None = None) -> str | None:
-        """What has changed since the trace, or None; `seen` keeps the attributes looked at for other guards."""
-        seen = {} if seen is None else seen
+    def violation(self, attributes: Attributes | None = None) -> str | None:
+        """What has changed since the trace, or None; `attributes` are the Learner's, which many guards share."""
+        attributes = Attributes(self._learner) if attributes is None else attributes
         learner = self._learner
         for module_id, module, config in zip(self._module_ids, self._modules, self._configs, strict=True):
             if module_id not in learner.module or learner.module[module_id] is not module:
@@ -105,17 +103,17 @@ class Guards:
             return "the optimizers"
         if self._current_options() != self._options:
             return "the options of an optimizer"
-        for holder, key, value in self._flags:
-            if holder.get(key, holder) != value:
-                return f"the attribute '{key}' of a module"
+        for now, flags in self._flags:
+            if not flags.items() <= now:
+                return f"the attribute '{next(f for f in flags.items() if f not in now)[0]}' of a module"
         if any(p.requires_grad is not flag for p, flag in self._trainable):
             return "which parameters train"
-        attributes = vars(learner)
         for name, value in self._read.items():
-            if name not in seen:
-                seen[name] = frozen(attributes.get(name))
-            if seen[name] != value:
-                return f"the attribute '{name}' of the Learner"
+            now = attributes[name]
+            if now is not value:
+                if now != value:
+                    return f"the attribute '{name}' of the Learner"
+                self._read[name] = now  # comparing is slow: next time it is the same object
         return None
 
     def _current_options(self) -> list[dict[str, Any]]:

@@ -12,10 +12,12 @@ from unison.data.plan import MinibatchPlan
 from unison.data.tensors import TensorColumns
 from unison.learner.engines.program import Matrix, Program
 from unison.learner.engines.traced import TracedStep
+from unison.learner.engines.watching import Attributes
 from unison.learner.engines.windows import Signature, Window
 from unison.learner.metrics import NUM_MODULE_STEPS_TRAINED, MetricKey, Reduction, StepMetrics
 from unison.types import ModuleID, tree_items
 
+_ROWS = NUM_MODULE_STEPS_TRAINED
 Steps = list[tuple[int, Window]]
 """Steps of an update: the number of the pass, and the window."""
 
@@ -38,11 +40,11 @@ class Entry:
     pending: "Future[Program | str] | None" = None
     retraces: int = 0
 
-    def is_current(self, seen: dict[str, Any]) -> bool:
-        """Whether it still tells what the step does; `seen` keeps what has been looked at for other entries."""
+    def is_current(self, attributes: Attributes | None = None) -> bool:
+        """Whether it still tells what the step does; `attributes` are the Learner's, which many entries share."""
         if self.traced is None:
             return self.refusal is not None
-        return self.traced.guards.violation(seen) is None and self.traced.bindings.refresh()
+        return self.traced.guards.violation(attributes) is None and self.traced.bindings.refresh()
 
     def settle(self) -> None:
         """Take what has been compiled meanwhile."""
@@ -61,9 +63,15 @@ class Chain:
     modules: list[ModuleID]
     windows: list[Window]
     entries: list[Entry] = field(default_factory=list[Entry])
+    _stretches: list[tuple[Entry, Steps]] | None = None
 
     def stretches(self, passes: int) -> list[tuple[Entry, Steps]]:
-        """The steps of all passes in order, those that one entry takes in a row joined."""
+        """The steps of all passes in order, those that one entry takes in a row joined; `passes` is always the same."""
+        if self._stretches is None:
+            self._stretches = self._join(passes)
+        return self._stretches
+
+    def _join(self, passes: int) -> list[tuple[Entry, Steps]]:
         joined: list[tuple[Entry, Steps]] = []
         for number in range(passes):
             for window, entry in zip(self.windows, self.entries, strict=True):
@@ -112,19 +120,26 @@ def gathered_metrics(
 ) -> list[StepMetrics]:
     """The metrics of some steps as if they were one: good where no other steps are to be averaged with them."""
     gathered: list[StepMetrics] = []
-    steps = len(metrics)
+    count, exact = len(metrics), metrics.astype(np.float64)
+    sums: list[float] = exact.sum(axis=0).tolist()
     for numbers, places in zip(traced.layout.logged, traced.layout.places, strict=True):
+        by_rows = {place: _weighted(exact, place) for (_, name), place in places.items() if name == _ROWS}
         step: StepMetrics = {}
-        for key in (*numbers, *places):
-            values = metrics[:, places[key]] if key in places else np.full(steps, numbers[key], np.float32)
-            reduction, rows_key = reductions.get(key, "mean"), (key[0], NUM_MODULE_STEPS_TRAINED)
-            if reduction == "sum":
-                step[key] = float(values.sum(dtype=np.float64))
-            elif reduction == "mean" and rows_key in places:
-                rows = metrics[:, places[rows_key]].astype(np.float64)
-                total = rows.sum()
-                step[key] = float((values * rows).sum() / total) if total else 0.0
+        for key, number in numbers.items():
+            step[key] = number * count if reductions.get(key) == "sum" else number
+        for key, place in places.items():
+            reduction, rows = reductions.get(key, "mean"), places.get((key[0], _ROWS))
+            if reduction == "mean" and rows is not None:
+                step[key] = by_rows[rows][place]
             else:
-                step[key] = float(values.mean(dtype=np.float64))
+                step[key] = sums[place] if reduction == "sum" else sums[place] / count
         gathered.append(step)
     return gathered
+
+
+def _weighted(metrics: Matrix, rows: int) -> list[float]:
+    """The mean of each column of [steps, metrics], weighted by the column `rows`; a step without rows says nothing."""
+    weights = metrics[:, rows]
+    counted = weights > 0
+    total = weights.sum()
+    return (weights[counted] @ metrics[counted] / (total or 1.0)).tolist()

@@ -23,7 +23,7 @@ from unison.learner.engines.rank_sums import muted, reporting
 from unison.learner.engines.recording import Untraceable
 from unison.learner.engines.separation import couplings, is_separable
 from unison.learner.engines.traced import TracedStep, trace_step
-from unison.learner.engines.watching import assign
+from unison.learner.engines.watching import Attributes, assign
 from unison.learner.engines.windows import windows_of_pass
 from unison.learner.metrics import StepMetrics
 from unison.types import ModuleID
@@ -58,6 +58,7 @@ class CompiledEngine(Engine, ABC):
         self.reason: str | None = None
         """Why the last update ran eagerly, wholly or in part."""
         self._ran: set[str] = set()
+        self._attributes: Attributes | None = None
 
     @abstractmethod
     def refusal(self, learner: "TorchLearner") -> str | None:
@@ -80,12 +81,13 @@ class CompiledEngine(Engine, ABC):
     ) -> list[StepMetrics]:
         """See Engine.run."""
         self._ran, self.reason = set(), None
-        if not self.prepare(learner, plan, columns):
+        chains = self._ready_chains(learner, plan, columns)
+        if not chains:
             self._ran.add("eager")
             return self._eager.run(learner, plan, columns)
         orders = list(plan.permutations(learner.generator))
         collected: list[StepMetrics] = []
-        stretches = [chain.stretches(plan.num_iters) for chain in self._chains[shape_key(plan, columns)]]
+        stretches = [chain.stretches(plan.num_iters) for chain in chains]
         last = plan.num_iters - 1
         for together in zip_longest(*stretches):
             jobs: list[tuple[TracedStep, Steps, Job]] = []
@@ -119,19 +121,27 @@ class CompiledEngine(Engine, ABC):
 
     def prepare(self, learner: "TorchLearner", plan: MinibatchPlan, columns: Mapping[ModuleID, TensorColumns]) -> bool:
         """Make the programs that an update of this shape needs; False if none of its steps has one."""
+        return bool(self._ready_chains(learner, plan, columns))
+
+    def _ready_chains(
+        self, learner: "TorchLearner", plan: MinibatchPlan, columns: Mapping[ModuleID, TensorColumns]
+    ) -> list[Chain]:
+        """The chains of an update of this shape, made anew where that is needed; none if no step has a program."""
         refusal = self.refusal(learner)
         if refusal is not None:
             self._note(refusal)
-            return False
+            return []
         key = shape_key(plan, columns)
-        chains, seen = self._chains.get(key), dict[str, Any]()
-        if chains is None or not all(entry.is_current(seen) for entry in _entries(chains)):
+        if self._attributes is None:
+            self._attributes = Attributes(learner)
+        chains, attributes = self._chains.get(key), self._attributes.renew()
+        if chains is None or not all(entry.is_current(attributes) for entry in _entries(chains)):
             chains = self._chains[key] = self._make_chains(learner, plan, columns)
         for entry in _entries(chains):
             entry.settle()
             if entry.refusal is not None:
                 self._note(entry.refusal)
-        return any(entry.program is not None for entry in _entries(chains))
+        return chains if any(entry.program is not None for entry in _entries(chains)) else []
 
     def is_compiling(self) -> bool:
         """Whether programs are being compiled beside the training."""
@@ -193,7 +203,7 @@ class CompiledEngine(Engine, ABC):
         key = (signature, shared, kind)
         self._sightings[key] += 1
         entry = self._entries.get(key)
-        if entry is not None and entry.traced is not None and not entry.is_current({}):
+        if entry is not None and entry.traced is not None and not entry.is_current():
             entry = self._outdated(entry)
             self._entries[key] = entry
         if entry is None or (entry.traced is None and entry.refusal is None):

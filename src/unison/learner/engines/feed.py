@@ -55,7 +55,7 @@ def make_feed(
     tensors: dict[int, Tensor] = {}
     indices: dict[int, Tensor] = {}
     shares: list[Tensor | None] = []
-    for leaf, used, gather in zip(traced.leaves, traced.graph.used, traced.gathers(), strict=True):
+    for leaf, used, gather in zip(traced.leaves, traced.graph.used, traced.gathers, strict=True):
         is_share = used and leaf.is_share
         shares.append(_shares(learner, leaf, columns, plan, orders, steps) if is_share else None)
         if gather is not None:

@@ -31,7 +31,7 @@ def fingerprint(traced: TracedStep) -> str:
                 put((tuple(part.shape), part.dtype))
         if node.op == "get_attr":
             put(getattr(traced.graph.module, node.target).tolist())
-    put((traced.scratch, traced.graph.used, traced.gathers(), traced.layout.num_metrics, len(traced.graph.state)))
+    put((traced.scratch, traced.graph.used, traced.gathers, traced.layout.num_metrics, len(traced.graph.state)))
     return digest.hexdigest()
 
 

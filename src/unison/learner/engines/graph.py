@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from unison.learner.engines.constants import lift_constants
 from unison.learner.engines.recording import Call, Recording, Ref, Untraceable, storage_of, whole_storage
-from unison.learner.engines.torch_parts import pytree
+from unison.learner.engines.torch_parts import PlainCode, pytree
 
 _IDENTITIES = {
     torch.ops.aten.detach.default,
@@ -35,13 +36,14 @@ class FunctionalGraph:
     """A step without side effects.
 
     Args:
-        module: called with (state, captured, minibatch, noise), each a list of tensors; returns the
-            new state and the outputs, each a list.
+        module: called with the tensors of state, captured, constants, minibatch and noise one after another; returns
+            the new state and the outputs in one list.
         views: the external tensors as pieces of the storages.
         state: the storages (by number) that the step changes, in the order of the graph's inputs.
         captured: those that it only reads.
         used: for each tensor of the minibatch, whether the step reads it.
         draws: the calls that draw random numbers, in order.
+        constants: [K] float64, the numbers among its arguments.
     """
 
     module: torch.fx.GraphModule
@@ -50,11 +52,12 @@ class FunctionalGraph:
     captured: list[int]
     used: list[bool]
     draws: list[Call]
+    constants: Tensor
 
     def inputs(self) -> list[list[torch.fx.Node]]:
-        """The graph's input nodes: state, captured, minibatch, noise."""
+        """The graph's input nodes: state, captured, constants, minibatch, noise."""
         nodes = [node for node in self.module.graph.nodes if node.op == "placeholder"]
-        sizes = [len(self.state), len(self.captured), len(self.used), len(self.draws)]
+        sizes = [len(self.state), len(self.captured), 1, len(self.used), len(self.draws)]
         parts: list[list[torch.fx.Node]] = []
         for size in sizes:
             parts.append(nodes[:size])
@@ -134,10 +137,15 @@ def _functional_graph(
     with torch.no_grad():
         trace = make_fx(functional, decomposition_table=dict(decompositions), tracing_mode="fake")
         module = trace(*examples)
-    _simplify(module)
-    graph = FunctionalGraph(module, views, state, captured, [True] * len(recording.inputs), draws)
-    graph.used = [bool(node.users) for node in graph.inputs()[2]]
-    return graph
+    _simplify(module.graph)
+    inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
+    first = len(state) + len(captured)
+    used = [bool(node.users) for node in inputs[first : first + len(recording.inputs)]]
+    after: Any = [*inputs[first:], *(node for node in module.graph.nodes if node.op != "placeholder")]
+    constants = lift_constants(module.graph, after[0])
+    module.graph.set_codegen(PlainCode())
+    module.recompile()
+    return FunctionalGraph(module, views, state, captured, used, draws, constants)
 
 
 class _Replay:
@@ -214,8 +222,7 @@ def _check_draw(call: Call) -> None:
         raise Untraceable(f"{call.place} draws random numbers by {name}, which depends on values of the step")
 
 
-def _simplify(module: torch.fx.GraphModule) -> None:
-    graph = module.graph
+def _simplify(graph: torch.fx.Graph) -> None:
     for node in list(graph.nodes):
         # The state is cloned so that it may be written into; a graph without writes needs no clone.
         is_state = node.target is torch.ops.aten.clone.default and node.args[0].op == "placeholder" and not node.kwargs
@@ -223,4 +230,3 @@ def _simplify(module: torch.fx.GraphModule) -> None:
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
     graph.eliminate_dead_code()
-    module.recompile()

@@ -14,14 +14,15 @@ from unison.learner.engines.cache import cache_directory
 from unison.learner.engines.compiled import CompiledEngine
 from unison.learner.engines.feed import Feed
 from unison.learner.engines.fingerprint import fingerprint
-from unison.learner.engines.program import Outputs, Program
-from unison.learner.engines.torch_parts import TRACING, map_arg
+from unison.learner.engines.program import Job, Outputs, Program, execute_together
+from unison.learner.engines.side_by_side import side_by_side
+from unison.learner.engines.torch_parts import TRACING, copy_all, map_arg
 from unison.learner.engines.traced import TracedStep
 
 if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
 
-Function = Callable[[list[Tensor]], Sequence[Tensor]]
+Compiled = Callable[[list[Tensor]], Sequence[Tensor]]
 
 
 class InductorEngine(CompiledEngine):
@@ -30,8 +31,8 @@ class InductorEngine(CompiledEngine):
     name = "inductor"
 
     def __init__(self) -> None:
-        super().__init__(_torch_module("torch._inductor.decomposition").select_decomp_table())
-        self._functions: dict[str, Function] = {}
+        super().__init__(_decompositions())
+        self._functions: dict[str, _Function] = {}
 
     def refusal(self, learner: "TorchLearner") -> str | None:
         """See CompiledEngine.refusal."""
@@ -44,47 +45,95 @@ class InductorEngine(CompiledEngine):
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_directory() / "inductor"))
         key = fingerprint(traced)
         if key not in self._functions:
-            self._functions[key] = _compile(traced)
+            self._functions[key] = _Function(traced)
         return _InductorProgram(traced, self._functions[key])
+
+    def execute(self, jobs: Sequence[Job]) -> list[Outputs]:
+        """See CompiledEngine.execute. Modules of the same make take each step in one call."""
+        return execute_together(jobs, lambda feed: feed.count, _run)
+
+
+class _Function:
+    """The compiled step of one make: for one module, and for several side by side."""
+
+    def __init__(self, traced: TracedStep) -> None:
+        self._traced = traced
+        self._compiled: dict[int, Compiled] = {}
+
+    def for_modules(self, count: int) -> Compiled:
+        """The function of `count` modules; its tensors have a leading axis for them, unless there is one."""
+        if count not in self._compiled:
+            self._compiled[count] = _compile(self._traced, count)
+        return self._compiled[count]
 
 
 class _InductorProgram(Program):
-    def __init__(self, traced: TracedStep, function: Function) -> None:
-        self._function = function
-        self._gathers = traced.gathers()
+    def __init__(self, traced: TracedStep, function: _Function) -> None:
+        self.function = function
+        self.make = id(function)
+        self.gathers = traced.gathers
+        self.kept = [not scratch for scratch in traced.scratch]
+        function.for_modules(1)
 
     def run(self, state: Sequence[Tensor], captured: Sequence[Tensor], feed: Feed) -> Outputs:
         """See Program.run."""
-        fixed = [*state, *captured]
-        constant = torch.zeros((), device=fixed[0].device)
-        rows: list[Sequence[Tensor]] = []
-        gathered: dict[tuple[int, int], Sequence[Tensor]] = {}
-        for gather, share in zip(self._gathers, feed.shares, strict=True):
-            if gather is not None:
-                if gather not in gathered:
-                    gathered[gather] = _minibatches(feed.columns[gather[0]], feed.indices[gather[1]], feed.count)
-                rows.append(gathered[gather])
-            else:
-                rows.append([constant] * feed.count if share is None else share.unbind())
-        rows += [drawn.unbind() for drawn in feed.noise]
-        logged: list[Tensor] = []
-        left: Sequence[Tensor] = []
-        with torch.no_grad():
-            for number in range(feed.count):
-                metrics, *left = self._function([*fixed, *(row[number] for row in rows)])
-                logged.append(metrics)
-        return Outputs(torch.stack(logged).cpu().numpy(), list(left))
+        return _run([Job(self, list(state), list(captured), feed)], 1)[0]
 
 
-def _minibatches(column: Tensor, index: Tensor, count: int) -> Sequence[Tensor]:
-    """The rows of each step, gathered at once."""
-    index = index[:count]
+def _run(jobs: Sequence[Job], places: int) -> list[Outputs]:
+    """Take the steps of jobs of one function, each step in one call; copies of the first job fill the other places."""
+    first = jobs[0].program
+    assert isinstance(first, _InductorProgram)
+    function = first.function.for_modules(places)
+    fixed = [_joined(group, places) for group in zip(*([*job.state, *job.captured] for job in jobs), strict=True)]
+    fed = [_rows(job, first.gathers) for job in jobs]
+    rows = [_joined(group, places, axis=1).unbind() for group in zip(*fed, strict=True)]
+    logged: list[Tensor] = []
+    left: Sequence[Tensor] = []
+    with torch.no_grad():
+        for number in range(jobs[0].feed.count):
+            metrics, *left = function([*fixed, *(row[number] for row in rows)])
+            logged.append(metrics)
+        if places > 1:
+            for number, (new, kept) in enumerate(zip(fixed, first.kept, strict=False)):
+                if kept:
+                    copy_all([job.state[number] for job in jobs], list(new[: len(jobs)].unbind()))
+    numbers = torch.stack(logged).cpu().numpy()
+    if places == 1:
+        return [Outputs(numbers, list(left))]
+    return [Outputs(numbers[:, m], [tensor[m] for tensor in left]) for m in range(len(jobs))]
+
+
+def _joined(tensors: Sequence[Tensor], places: int, axis: int = 0) -> Tensor:
+    if places == 1:
+        return tensors[0]
+    return torch.stack([*tensors, *[tensors[0]] * (places - len(tensors))], axis)
+
+
+def _rows(job: Job, gathers: Sequence[tuple[int, int] | None]) -> list[Tensor]:
+    """What each step takes, [steps, ...] each: the leaves of its minibatch, then its random numbers."""
+    feed = job.feed
+    constant = torch.zeros((), device=job.state[0].device).expand(feed.count)
+    gathered: dict[tuple[int, int], Tensor] = {}
+    rows: list[Tensor] = []
+    for gather, share in zip(gathers, feed.shares, strict=True):
+        if gather is None:
+            rows.append(constant if share is None else share[: feed.count])
+            continue
+        if gather not in gathered:
+            gathered[gather] = _minibatches(feed.columns[gather[0]], feed.indices[gather[1]][: feed.count])
+        rows.append(gathered[gather])
+    return [*rows, *(drawn[: feed.count] for drawn in feed.noise)]
+
+
+def _minibatches(column: Tensor, index: Tensor) -> Tensor:
+    """The rows of each step, [steps, rows, ...], gathered at once."""
     rows = column.index_select(0, index.reshape(-1).to(column.device))
-    return rows.view(*index.shape, *column.shape[1:]).unbind()
+    return rows.view(*index.shape, *column.shape[1:])
 
 
-def _compile(traced: TracedStep) -> Function:
-    module, examples, fake_mode = _in_place(traced)
+def _compile(traced: TracedStep, count: int) -> Compiled:
+    module, examples, fake_mode = _in_place(traced, count)
     virtual = _torch_module("torch._inductor.virtualized").V
     options = _torch_module("torch._inductor.config")
     compile_graph = _torch_module("torch._inductor.compile_fx").compile_fx_inner
@@ -109,13 +158,18 @@ def _torch_module(name: str) -> Any:
         return import_module(name)
 
 
+def _decompositions() -> dict[Any, Any]:
+    return _torch_module("torch._inductor.decomposition").select_decomp_table()
+
+
 def _value(node: Any) -> Any:
     return node.meta["val"]
 
 
-def _in_place(traced: TracedStep) -> tuple[torch.fx.GraphModule, list[Any], Any]:
+def _in_place(traced: TracedStep, modules: int) -> tuple[torch.fx.GraphModule, list[Any], Any]:
     """The graph with flat inputs and outputs, which writes the new state over the old and stacks the metrics."""
-    source = traced.graph.module.graph
+    batched = side_by_side(traced.graph.module, modules, _decompositions())
+    source = batched.graph
     graph = torch.fx.Graph()
     values: dict[Any, Any] = {}
     result: Any = graph.graph_copy(source, values)
@@ -124,6 +178,7 @@ def _in_place(traced: TracedStep) -> tuple[torch.fx.GraphModule, list[Any], Any]
     new, outputs = list(result[:count]), list(result[count:])
     aten = torch.ops.aten
     fake_mode = next(iter(source.nodes)).meta["val"].fake_mode
+    lead = [] if modules == 1 else [modules]
 
     def call(operator: Any, *args: Any) -> Any:
         node = graph.call_function(operator, args)
@@ -137,16 +192,11 @@ def _in_place(traced: TracedStep) -> tuple[torch.fx.GraphModule, list[Any], Any]
             return output
         return call(torch.ops.prims.convert_element_type.default, output, torch.float32)
 
-    logged = [call(aten.reshape.default, as_float(output), [1]) for output in outputs[:num_metrics]]
-    if logged:
-        metrics = call(aten.cat.default, logged)
-    else:
-        metrics = graph.call_function(aten.full.default, ([0], 0.0))
-        with fake_mode:
-            metrics.meta["val"] = aten.full.default([0], 0.0)
+    logged = [call(aten.reshape.default, as_float(output), [*lead, 1]) for output in outputs[:num_metrics]]
+    metrics = call(aten.cat.default, logged, -1) if logged else call(aten.full.default, [*lead, 0], 0.0)
     for old, value, scratch in zip(places, new, traced.scratch, strict=False):
         if not scratch:
             call(aten.copy_.default, old, value)
     graph.output((metrics, *outputs[num_metrics:]))
-    module = torch.fx.GraphModule(traced.graph.module, graph)
+    module = torch.fx.GraphModule(batched, graph)
     return module, [node.meta["val"] for node in graph.nodes if node.op == "placeholder"], fake_mode

@@ -3,6 +3,7 @@
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -51,7 +52,7 @@ class Example:
         minibatch: its tensors.
         noise: the random numbers that it drew.
         before: the state's storages.
-        captured: the storages that it only read.
+        captured: the storages that it only read, and the constants.
         after: the same after the step.
         metrics: what it logged, in the order of the outputs.
     """
@@ -91,9 +92,10 @@ class TracedStep:
         return [self.bindings.storages[s] for s in self.graph.state]
 
     def captured(self) -> list[Tensor]:
-        """The storages that it only reads."""
-        return [self.bindings.storages[s] for s in self.graph.captured]
+        """The storages that it only reads, and the constants."""
+        return [*(self.bindings.storages[s] for s in self.graph.captured), self.graph.constants]
 
+    @cached_property
     def gathers(self) -> list[tuple[int, int] | None]:
         """For each leaf that is rows and is read, the number of its column and that of its index."""
         columns: dict[tuple[str, str, str], int] = {}
@@ -154,7 +156,7 @@ def _trace(
         minibatch=[tensor for _, tensor in recording.inputs],
         noise=recording.drawn,
         before=[recording.before[keys[s]] for s in graph.state],
-        captured=[bindings.storages[s].clone() for s in graph.captured],
+        captured=[*(bindings.storages[s].clone() for s in graph.captured), graph.constants],
         after=[recording.after[keys[s]] for s in graph.state],
         metrics=[recording.values[ref.index].detach() for ref in outputs[: layout.num_metrics]],
     )

@@ -1,6 +1,6 @@
 """What Python holds besides tensors: where tensors hang, and which plain values a trace has frozen."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -98,6 +98,30 @@ def _step_down(value: Any, kind: str, key: Any) -> Any:
     return value[key] if kind == "item" else value.__dict__[key]
 
 
+Link: TypeAlias = tuple[Any, Any, Any]
+"""A container (a dict or a list), a key and what was found there."""
+
+
+def links(root: Any, paths: Sequence[Path]) -> list[Link]:
+    """Every step of some paths, each once: as long as all of them hold, the paths lead to the same objects."""
+    found: dict[Path, Link] = {}
+    for path in paths:
+        value = root
+        for length, (kind, key) in enumerate(path, 1):
+            container = value if kind == "item" else value.__dict__
+            value = container[key]
+            found[path[:length]] = (container, key, value)
+    return list(found.values())
+
+
+def is_linked(found: Sequence[Link]) -> bool:
+    """Whether all links still hold."""
+    try:
+        return all(container[key] is value for container, key, value in found)
+    except LookupError:
+        return False
+
+
 def assign(root: Any, path: Path, value: Any) -> None:
     """Put `value` at the end of a path."""
     kind, key = path[-1]
@@ -150,6 +174,28 @@ class _Same:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Same) and other._value is self._value
+
+
+class Attributes:
+    """The attributes of an object, frozen; looked at once between two renewals, the same object while equal."""
+
+    def __init__(self, target: Any) -> None:
+        self._attributes: dict[str, Any] = vars(target)
+        self._values: dict[str, Any] = {}
+        self._looked: set[str] = set()
+
+    def renew(self) -> "Attributes":
+        """Look at everything anew when it is asked for."""
+        self._looked.clear()
+        return self
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._looked:
+            now = frozen(self._attributes.get(name))
+            if name not in self._values or self._values[name] != now:
+                self._values[name] = now
+            self._looked.add(name)
+        return self._values[name]
 
 
 class Spy:

@@ -110,7 +110,8 @@ class Leaf:
 
     def tensor(self, columns: Mapping[ModuleID, TensorColumns]) -> Tensor:
         """Its column in the whole batch."""
-        return next(t for path, t in tree_items(columns[self.module_id][self.column]) if path == self.path)
+        column = columns[self.module_id][self.column]
+        return column if isinstance(column, Tensor) else next(t for path, t in tree_items(column) if path == self.path)
 
 
 def leaves(minibatches: Minibatches) -> list[tuple[Leaf, Tensor]]:

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -18,15 +18,15 @@ from unison.learner.engines.cache import cache_directory
 from unison.learner.engines.compiled import CompiledEngine
 from unison.learner.engines.feed import Feed
 from unison.learner.engines.fingerprint import fingerprint
-from unison.learner.engines.program import Job, Outputs, Program
+from unison.learner.engines.program import Job, Outputs, Program, execute_together
 from unison.learner.engines.recording import Untraceable
+from unison.learner.engines.torch_parts import copy_all
 from unison.learner.engines.traced import TracedStep
 
 if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
 
 _setting_up = threading.Lock()
-from_numpy: Any = getattr(torch, "from_numpy")  # noqa: B009  # torch leaves it untyped
 
 
 def is_available() -> bool:
@@ -71,15 +71,7 @@ class XlaEngine(CompiledEngine):
 
     def execute(self, jobs: Sequence[Job]) -> list[Outputs]:
         """See CompiledEngine.execute. Modules of the same make take their steps in one call."""
-        groups: dict[Any, list[int]] = {}
-        for number, job in enumerate(jobs):
-            assert isinstance(job.program, _XlaProgram)
-            groups.setdefault((id(job.program.function), _shapes(job)), []).append(number)
-        outputs: dict[int, Outputs] = {}
-        for numbers in groups.values():
-            found = run_together([jobs[number] for number in numbers])
-            outputs |= dict(zip(numbers, found, strict=True))
-        return [outputs[number] for number in range(len(jobs))]
+        return execute_together(jobs, _likeness, run_together)
 
 
 class _XlaProgram(Program):
@@ -87,11 +79,12 @@ class _XlaProgram(Program):
 
     def __init__(self, traced: TracedStep, function: "_Function") -> None:
         self.function = function
+        self.make = id(function)
         self.kept = [not scratch for scratch in traced.scratch]
 
     def run(self, state: Sequence[Tensor], captured: Sequence[Tensor], feed: Feed) -> Outputs:
         """See Program.run."""
-        return run_together([Job(self, list(state), list(captured), feed)])[0]
+        return run_together([Job(self, list(state), list(captured), feed)], 1)[0]
 
 
 @dataclass
@@ -102,59 +95,74 @@ class _Function:
     several: Callable[..., Any]
 
 
-def run_together(jobs: Sequence[Job]) -> list[Outputs]:
-    """Run jobs of one function and of the same shapes in one call."""
+def run_together(jobs: Sequence[Job], places: int) -> list[Outputs]:
+    """Run jobs of one function and of the same shapes in one call; the other places take no step."""
     first = jobs[0].program
     assert isinstance(first, _XlaProgram)
-    inputs = [_inputs(job) for job in jobs]
     jax: Any = import_module("jax")
-    alone = len(jobs) == 1
     with jax.enable_x64(True):
-        call = first.function.single if alone else first.function.several
-        new, metrics, left = call(*(inputs[0] if alone else _stacked(inputs)))
-        arrays = [np.asarray(array) for array in new]
-        logged, leftover = np.asarray(metrics), [np.asarray(array) for array in left]
-    outputs: list[Outputs] = []
-    for number, job in enumerate(jobs):
-        pick: Any = ... if alone else number
-        targets = [tensor for tensor, kept in zip(job.state, first.kept, strict=True) if kept]
-        for tensor, array in zip(targets, arrays, strict=True):
-            np.copyto(_array(tensor), array[pick])
-        rest = [_tensor(array[pick]) for array in leftover]
-        outputs.append(Outputs(logged[pick][: job.feed.count], rest))
-    return outputs
+        call = first.function.single if places == 1 else first.function.several
+        new, metrics, left = call(*_arguments(jobs, places, first.kept))
+        logged = np.asarray(metrics)
+        arrays = [torch.from_dlpack(array) for array in new]
+        leftover = [torch.from_dlpack(array).clone() for array in left]
+    if places == 1:
+        arrays, logged, leftover = ([a.unsqueeze(0) for a in arrays], logged[None], [a.unsqueeze(0) for a in leftover])
+    states = [[t for t, kept in zip(job.state, first.kept, strict=True) if kept] for job in jobs]
+    for targets, array in zip(zip(*states, strict=True), arrays, strict=True):
+        copy_all(list(targets), list(array[: len(jobs)].unbind()))
+    return [
+        Outputs(logged[number][: job.feed.count], [tensor[number] for tensor in leftover])
+        for number, job in enumerate(jobs)
+    ]
 
 
-def _inputs(job: Job) -> tuple[Any, ...]:
-    """The arguments of a function: state, captured, columns, indices, shares, noise, count."""
-    feed = job.feed
-    lengths = [len(t) for t in (*feed.indices, *feed.noise, *(s for s in feed.shares if s is not None))]
-    steps = _capacity(max(lengths, default=feed.count))
+def _arguments(jobs: Sequence[Job], places: int, kept: Sequence[bool]) -> tuple[Any, ...]:
+    """The arguments of a function: state, captured, columns, indices, shares, noise, count; stacked for places."""
+    feeds = [job.feed for job in jobs]
+    lengths = [len(t) for f in feeds for t in (*f.indices, *f.noise, *(s for s in f.shares if s is not None))]
+    steps = _capacity(max(lengths, default=max(feed.count for feed in feeds)))
+
+    def joined(
+        groups: Iterable[Sequence[Tensor | None]], rows: Callable[[int], int] | None = None, dtype: Any = None
+    ) -> list[Any]:
+        return [None if group[0] is None else _joined(group, places, rows, dtype) for group in groups]
+
+    states = zip(*(job.state for job in jobs), strict=True)
+    counts = [*(feed.count for feed in feeds), *[0] * (places - len(jobs))]
     return (
-        [_array(tensor) for tensor in job.state],
-        [_array(tensor) for tensor in job.captured],
-        [_padded(_array(column), _capacity(len(column))) for column in feed.columns],
-        [_padded(index.to(torch.int32).numpy(), steps) for index in feed.indices],
-        [None if share is None else _padded(_array(share), steps) for share in feed.shares],
-        [_padded(_array(noise), steps) for noise in feed.noise],
-        np.int32(feed.count),
+        joined(group for group, keep in zip(states, kept, strict=True) if keep),
+        joined(zip(*(job.captured for job in jobs), strict=True)),
+        joined(zip(*(feed.columns for feed in feeds), strict=True), _capacity),
+        joined(zip(*(feed.indices for feed in feeds), strict=True), lambda _: steps, torch.int32),
+        joined(zip(*(feed.shares for feed in feeds), strict=True), lambda _: steps),
+        joined(zip(*(feed.noise for feed in feeds), strict=True), lambda _: steps),
+        np.int32(counts[0]) if places == 1 else np.array(counts, np.int32),
     )
 
 
-def _stacked(inputs: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
-    parts: list[Any] = []
-    for pieces in zip(*inputs, strict=True):
-        if isinstance(pieces[0], list):
-            parts.append([None if group[0] is None else np.stack(group) for group in zip(*pieces, strict=True)])
-        else:
-            parts.append(np.stack(pieces))
-    return tuple(parts)
+def _joined(tensors: Sequence[Any], places: int, rows: Callable[[int], int] | None, dtype: Any) -> Any:
+    """One array of tensors, stacked where there are several places; `rows` says to what length they are padded."""
+    if rows is not None:
+        tensors = [_padded(tensor, rows(len(tensor))) for tensor in tensors]
+    several = [*tensors, *[tensors[0]] * (places - len(tensors))]
+    whole: Tensor = (several[0] if places == 1 else torch.stack(several)).detach()
+    whole = whole if dtype is None else whole.to(dtype)
+    if whole.dtype is torch.bfloat16:
+        half: Any = import_module("ml_dtypes").bfloat16  # a part of JAX
+        return whole.view(torch.int16).numpy().view(half)
+    return whole.numpy()
 
 
-def _shapes(job: Job) -> Any:
-    feed = job.feed
-    columns = tuple((_capacity(len(c)), *c.shape[1:]) for c in feed.columns)
-    return columns, tuple(_capacity(len(i)) for i in feed.indices)
+def _padded(tensor: Tensor, rows: int) -> Tensor:
+    missing = rows - len(tensor)
+    return torch.cat([tensor, tensor.new_zeros((missing, *tensor.shape[1:]))]) if missing > 0 else tensor
+
+
+def _likeness(feed: Feed) -> Any:
+    """What feeds of jobs that run together have in common."""
+    columns = tuple((_capacity(len(column)), *column.shape[1:]) for column in feed.columns)
+    return columns, tuple(_capacity(len(index)) for index in feed.indices)
 
 
 def _make_function(traced: TracedStep) -> _Function:
@@ -163,7 +171,7 @@ def _make_function(traced: TracedStep) -> _Function:
     from unison.learner.engines.lowering.table import jax, jnp, lax
 
     step = to_jax(traced.graph.module)
-    gathers = traced.gathers()
+    gathers = traced.gathers
     kept = [not scratch for scratch in traced.scratch]
     num_state, num_metrics = len(traced.graph.state), traced.layout.num_metrics
 
@@ -185,23 +193,21 @@ def _make_function(traced: TracedStep) -> _Function:
         state: Any, captured: Any, columns: Any, indices: Any, shares: Any, noise: Any, count: Any
     ) -> tuple[list[Any], Any, list[Any]]:
         inputs = (captured, columns, indices, shares, noise)
-        scratch = [jnp.zeros((), s.dtype) for s in state]
 
         def whole(carried: list[Any]) -> list[Any]:
             places = iter(carried)
-            return [next(places) if keep else s for keep, s in zip(kept, scratch, strict=True)]
+            return [next(places) if keep else jnp.zeros(()) for keep in kept]  # nobody reads scratch
 
         def body(number: Any, carry: Any) -> Any:
             carried, logged, _ = carry
             new, row, left = take(number, whole(carried), *inputs)
             return [n for n, keep in zip(new, kept, strict=True) if keep], logged.at[number].set(row), left
 
-        start = [s for s, keep in zip(state, kept, strict=True) if keep]
-        shapes = jax.eval_shape(lambda: take(0, whole(start), *inputs))
+        shapes = jax.eval_shape(lambda: take(0, whole(state), *inputs))
         steps = next((i.shape[0] for i in (*indices, *noise) if i is not None), None) or 1
         logged = jnp.zeros((steps, *shapes[1].shape), jnp.float32)
         left = [jnp.zeros(s.shape, s.dtype) for s in shapes[2]]
-        return lax.fori_loop(0, count, body, (start, logged, left))
+        return lax.fori_loop(0, count, body, (list(state), logged, left))
 
     def update_several(*inputs: Any) -> Any:
         def one(each: Any) -> Any:
@@ -209,20 +215,7 @@ def _make_function(traced: TracedStep) -> _Function:
 
         return lax.map(one, inputs)
 
-    return _Function(jax.jit(update), jax.jit(update_several))
-
-
-def _array(tensor: Tensor) -> Any:
-    if tensor.dtype is torch.bfloat16:
-        half: Any = import_module("ml_dtypes").bfloat16  # a part of JAX
-        return tensor.detach().view(torch.int16).numpy().view(half)
-    return tensor.detach().numpy()
-
-
-def _tensor(array: Any) -> Tensor:
-    if array.dtype.name == "bfloat16":
-        return from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
-    return from_numpy(array.copy())
+    return _Function(jax.jit(update, donate_argnums=0), jax.jit(update_several, donate_argnums=0))
 
 
 def _capacity(count: int) -> int:
@@ -231,13 +224,6 @@ def _capacity(count: int) -> int:
         return max(count, 1)
     grain = 1 << (count.bit_length() - 4)
     return -(-count // grain) * grain
-
-
-def _padded(array: Any, rows: int) -> Any:
-    missing = rows - array.shape[0]
-    if missing <= 0:
-        return array
-    return np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])
 
 
 def _set_up_jax() -> None:

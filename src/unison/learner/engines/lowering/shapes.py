@@ -84,7 +84,9 @@ def _as_strided_scatter(
 @lowers("cat.default")
 def _cat(site: Site, parts: Sequence[Array], dim: int = 0) -> Array:
     kept = [p.astype(site.dtype) for p in parts if p.shape != (0,)] or list(parts)
-    return jnp.concatenate(kept, dim)
+    joined = jnp.concatenate(kept, dim)
+    # XLA would take a sum over the parts of a flat buffer apart, into a reduction for each part.
+    return lax.optimization_barrier(joined) if joined.ndim == 1 else joined
 
 
 @lowers("stack.default")

@@ -1,0 +1,69 @@
+"""Modules of one make are one program, whatever their settings, and also when some of them have few rows or none."""
+
+import shutil
+from typing import Any
+
+import pytest
+import torch
+
+from support.engines import Case, assert_agree, assert_results_agree
+from unison import SingleAgentRLModuleSpec
+
+NAMES = tuple("abcde")
+SETTINGS: dict[str, dict[str, Any]] = {
+    "b": {"lr": 1e-3, "clip_param": 0.1},
+    "c": {"vf_loss_coeff": 0.25, "entropy_coeff": 0.05, "grad_clip": 0.1},
+    "d": {"optimizer": {"name": "adam", "betas": (0.8, 0.99), "eps": 1e-4}},
+    "e": {"clip_param": 0.3, "lr": [[0, 1e-3], [400, 1e-5]]},
+}
+CASE = Case(modules=NAMES, configure=lambda c: c.multi_agent(algorithm_config_overrides_per_module=SETTINGS))
+# Rows of each module in each update: all, fewer, some without any.
+UPDATES = [
+    dict.fromkeys(NAMES, 32),
+    {"a": 32, "b": 16, "c": 32, "d": 8, "e": 24},
+    {"a": 32, "c": 32, "d": 16},
+    {"b": 32},
+    dict.fromkeys(NAMES, 32),
+]
+
+
+def train(learner: Any, updates: list[dict[str, int]]) -> list[dict[str, Any]]:
+    results: list[dict[str, Any]] = []
+    for seed, rows in enumerate(updates):
+        torch.manual_seed(seed)
+        batch = {m: CASE._columns(learner.module[m], seed * 31 + ord(m), n) for m, n in rows.items()}
+        results.append(learner.update_from_batch(batch, minibatch_size=8, num_iters=3))
+    return results
+
+
+@pytest.mark.parametrize("engine", ["xla", "inductor"])
+def test_modules_with_other_settings_share_a_program(engine: str) -> None:
+    if engine == "xla":
+        pytest.importorskip("jax")
+    elif shutil.which("c++") is None:
+        pytest.skip("inductor needs a C++ compiler")
+    eager, compiled = CASE.learner("eager"), CASE.learner(engine)
+    updates = UPDATES if engine == "xla" else UPDATES[:2]  # inductor compiles for long
+    for wanted, found in zip(train(eager, updates), train(compiled, updates), strict=True):
+        assert found["__all_modules__"]["engine"] == engine, found["__all_modules__"]
+        assert_results_agree(wanted, found)
+    assert_agree(eager, compiled)
+    assert len(compiled.engine._functions) == 1
+
+
+def test_modules_come_and_go() -> None:
+    pytest.importorskip("jax")
+    learners = [CASE.learner("eager"), CASE.learner("xla")]
+    for learner in learners:
+        spec = SingleAgentRLModuleSpec(
+            observation_space=CASE.observations,
+            action_space=CASE.actions,
+            model_config=learner.module["c"].model_config,
+        )
+        learner.remove_module("c")
+        train(learner, [dict.fromkeys("abde", 32)] * 2)
+        learner.add_module(module_id="c", module_spec=spec, config_overrides={"lr": 2e-3})
+        learner.set_module_state({"c": learner.get_module_state(["a"])["a"]})
+        train(learner, [dict.fromkeys(NAMES, 32)] * 2)
+    assert_agree(*learners)
+    assert len(learners[1].engine._functions) == 1
