@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PATIENCE = {"xla": 1.0, "inductor": 30.0}
 """Seconds of stepping after which compiling for an engine is worth its price, which is about as long."""
 _SAMPLES = 3
+_MAX_OPERATIONS = 1500
 _GOOD_ENOUGH = 3.0
 """Once an engine is this many times faster than eager, slower compilers are not tried any more."""
 
@@ -122,6 +123,7 @@ def make_compiled(name: str) -> CompiledEngine:
         from unison.learner.engines.xla import XlaEngine
 
         engine = XlaEngine()
+        engine.max_operations = _MAX_OPERATIONS
         engine.compiler = ThreadPoolExecutor(1, thread_name_prefix="unison-compile")
         return engine
     from unison.learner.engines.inductor import InductorEngine

@@ -48,6 +48,8 @@ class XlaEngine(CompiledEngine):
         if not is_available():
             raise MissingExtraError("jax", "xla", "engine='xla'")
         self._functions: dict[str, _Function] = {}
+        self.max_operations: int | None = None
+        """Longer steps, such as unrolled recurrent layers, are refused: compiling them takes minutes and gigabytes."""
 
     def refusal(self, learner: "TorchLearner") -> str | None:
         """See CompiledEngine.refusal."""
@@ -60,6 +62,9 @@ class XlaEngine(CompiledEngine):
         _set_up_jax()
         from unison.learner.engines.lowering import missing_operations
 
+        operations = len(traced.graph.module.graph.nodes)
+        if self.max_operations is not None and operations > self.max_operations:
+            raise Untraceable(f"XLA would compile {operations} operations for minutes; engine='xla' makes it do so")
         missing = missing_operations(traced.graph.module)
         if missing:
             places = f"the operations {missing}" if len(missing) > 1 else f"the operation {missing[0]}"

@@ -97,3 +97,13 @@ def test_a_short_run_stays_eager() -> None:
     results = CASE.update(learner, 0)[ALL_MODULES]
     assert results["engine"] == "eager"
     assert results["seconds_compile"] == 0
+
+
+def test_a_step_too_long_to_compile_stays_eager() -> None:
+    pytest.importorskip("jax")
+    learner = CASE.learner("interpreted")
+    learner.engine = auto.make_compiled("xla")
+    learner.engine.compiler, learner.engine.max_operations = None, 100
+    results = CASE.update(learner, 0)[ALL_MODULES]
+    assert results["engine"] == "eager"
+    assert "operations for minutes" in results["engine_reason"]
