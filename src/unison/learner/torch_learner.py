@@ -333,5 +333,4 @@ class TorchLearner(TorchOptimization, TorchState):
         self.coefficients.pop(module_id, None)
         self.metrics.forget_module(module_id)
         self.results.pop(module_id, None)
-=======
         self._schedules.pop(module_id, None)
