@@ -38,7 +38,7 @@ def lift_constants(graph: fx.Graph, place: fx.Node) -> Tensor:
     values: list[float] = []
     found: list[tuple[fx.Node, int]] = []
     for node in list(graph.nodes):
-        if node.op != "call_function" or node.target not in _BY_TENSOR:
+        if node.op != "call_function" or node.target not in _BY_TENSOR or not _has_values(node):
             continue
         if isinstance(node.kwargs.get("alpha"), float):
             node = _spell_out(graph, node)
@@ -56,7 +56,7 @@ def lift_constants(graph: fx.Graph, place: fx.Node) -> Tensor:
             dtype = _dtype(node)
             if dtype is not torch.float64:
                 constant = _call(graph, _aten.to.dtype, constant, dtype)
-        node.target = _BY_TENSOR[node.target]
+        node.target = _BY_TENSOR.get(node.target, node.target)
         node.update_arg(position, constant)
     return constants
 
@@ -77,7 +77,7 @@ def _call(graph: fx.Graph, operator: Any, *args: Any) -> fx.Node:
 
 
 def _fake_mode(graph: fx.Graph) -> Any:
-    return next(iter(graph.nodes)).meta["val"].fake_mode
+    return next(node for node in graph.nodes if "val" in node.meta).meta["val"].fake_mode
 
 
 def _dtype(node: fx.Node) -> torch.dtype:
@@ -85,6 +85,10 @@ def _dtype(node: fx.Node) -> torch.dtype:
     operands = [a.meta["val"].dtype for a in node.args if isinstance(a, fx.Node)]
     floating = [dtype for dtype in operands if dtype.is_floating_point]
     return floating[0] if floating else torch.get_default_dtype()
+
+
+def _has_values(node: fx.Node) -> bool:
+    return all("val" in operand.meta for operand in node.all_input_nodes)
 
 
 def _value(node: fx.Node) -> Any:

@@ -178,7 +178,7 @@ def lowered(function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> list[An
     assert missing_operations(graph.module) == []
     constants = [whole_storage(tensor) for _, tensor in recording.externals]
     with jax.enable_x64(True):
-        return jax.jit(to_jax(graph.module))([tensor.numpy() for tensor in (*constants, *inputs)])
+        return jax.jit(to_jax(graph.module))([tensor.numpy() for tensor in (*constants, graph.constants, *inputs)])
 
 
 @pytest.mark.parametrize("name", CASES)
