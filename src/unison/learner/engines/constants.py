@@ -55,7 +55,8 @@ def lift_constants(graph: fx.Graph, place: fx.Node) -> Tensor:
             constant = _call(graph, _aten.select.int, whole, 0, number)
             dtype = _dtype(node)
             if dtype is not torch.float64:
-                constant = _call(graph, _aten.to.dtype, constant, dtype)
+                # Not aten.to, which compiled C++ would have to ask Python for.
+                constant = _call(graph, torch.ops.prims.convert_element_type.default, constant, dtype)
         node.target = _BY_TENSOR.get(node.target, node.target)
         node.update_arg(position, constant)
     return constants

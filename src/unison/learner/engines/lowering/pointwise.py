@@ -143,7 +143,7 @@ def _leaky_relu(_: Site, x: Array, slope: float = 0.01) -> Array:
     return jnp.where(x > 0, x, x * cast(slope, x.dtype))
 
 
-@lowers("_to_copy.default", "to.dtype")
+@lowers("_to_copy.default", "to.dtype", "prims.convert_element_type.default")
 def _to(site: Site, x: Array, *_: Any, **__: Any) -> Array:
     return x.astype(site.dtype)
 
