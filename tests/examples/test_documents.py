@@ -50,6 +50,15 @@ def test_the_page_on_many_agents_runs_as_pasted() -> None:
     assert names["action"] in (1, 2)
 
 
+def test_the_tests_that_the_docs_name_exist() -> None:
+    named = [name for page in PAGES for name in re.findall(r"`(tests/[\w/]+\.py(?:::\w+)?)`", page.read_text("utf-8"))]
+    assert len(named) > 40
+    for name in named:
+        path, _, test = name.partition("::")
+        text = (ROOT / path).read_text(encoding="utf-8")
+        assert re.search(rf"^(?:def|class) {test}\b", text, re.MULTILINE) if test else text, name
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_links_lead_somewhere(page: Path) -> None:
     targets = [target for target in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in target]
