@@ -89,7 +89,7 @@ class Target:
             self.holder.load_state(self.path)
         assert any(f"'{name}'" in str(caught.value) for name in names), str(caught.value)
         assert fingerprint(self.holder) == self._before
-        TALLY[f"corruptions of a {self._kind}'s checkpoint"] += 1
+        TALLY[f"corruptions of the checkpoint of a whole {self._kind}"] += 1
         return str(caught.value)
 
     def close(self) -> None:
