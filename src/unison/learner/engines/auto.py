@@ -22,6 +22,9 @@ _SAMPLES = 3
 _MAX_OPERATIONS = 1500
 _GOOD_ENOUGH = 3.0
 """Once an engine is this many times faster than eager, slower compilers are not tried any more."""
+_TOO_SLOW = 3.0
+_SLOW_RUNS = 4
+"""So many updates in a row that take this many times eager's time a step, compiling included, and eager it is."""
 
 
 class AutoEngine(Engine):
@@ -43,6 +46,7 @@ class AutoEngine(Engine):
         self._samples: dict[str, list[float]] = {}
         self._verdict = "auto: the run is still short"
         self._last: Engine = self._engines["eager"]
+        self._slow_runs = 0
 
     def run(
         self, learner: "TorchLearner", plan: MinibatchPlan, columns: Mapping[ModuleID, TensorColumns]
@@ -58,7 +62,17 @@ class AutoEngine(Engine):
         ran = engine.report()["engine"]
         if not compiled and (ran == engine.name):
             self._samples.setdefault(engine.name, []).append(seconds / max(1, plan.optimizer_steps))
+        if ran != "eager":
+            self._watch(engine.name, seconds / max(1, plan.optimizer_steps))
         return steps
+
+    def _watch(self, name: str, seconds: float) -> None:
+        """Go back to eager where batches change their shape so often that compiling never ends."""
+        is_slow = seconds > _TOO_SLOW * self._seconds("eager")
+        self._slow_runs = self._slow_runs + 1 if is_slow else 0
+        if self._slow_runs == _SLOW_RUNS:
+            self._best, self._untried = "eager", []
+            self._decide(f"{name} compiles for each update, for their shapes differ; eager is faster")
 
     def report(self) -> dict[str, str | float]:
         """See Engine.report."""

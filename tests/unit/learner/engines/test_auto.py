@@ -107,3 +107,23 @@ def test_a_step_too_long_to_compile_stays_eager() -> None:
     results = CASE.update(learner, 0)[ALL_MODULES]
     assert results["engine"] == "eager"
     assert "operations for minutes" in results["engine_reason"]
+
+
+class Compiling(InterpretedEngine):
+    """Measures well on trial, then takes a second for every update."""
+
+    name = "xla"
+    runs = 0
+
+    def run(self, *args: Any) -> Any:
+        self.runs += 1
+        CLOCK.now += 0.001 if self.runs <= 3 else 1.0
+        return super().run(*args)
+
+
+def test_an_engine_that_compiles_for_every_update_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = auto_learner(monkeypatch, Compiling)
+    ran = engines_of(learner, updates=14)
+    assert any(results["engine"] == "xla" for results in ran)
+    assert ran[-1]["engine"] == "eager"
+    assert "compiles for each update" in ran[-1]["engine_reason"]
