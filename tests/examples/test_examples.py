@@ -82,6 +82,30 @@ def test_a_centralized_critic_learns_and_only_it_sees_all() -> None:
     assert algorithm.compute_actions({**observation, "state": observation["state"] * 0}) == first
 
 
+def test_a_league_in_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    monkeypatch.syspath_prepend(str(EXAMPLES[0].parent))
+    league, connect_four, tournament = load("league"), load("connect_four"), load("tournament")
+    small = league.make_config().training(train_batch_size=256, minibatch_size=128, num_epochs=1)
+    monkeypatch.setattr(league, "make_config", lambda: small)
+    seen: list[dict[str, float]] = []
+    ratings = league.main(6, games=4, every=1, pool=4, stop=lambda algorithm, rates: seen.append(rates))
+    assert [len(rates) for rates in seen] == [2, 3, 4, 4, 4, 4]
+    assert "snapshot_5" in seen[-1]
+    assert set(ratings) == {"random", "one-move lookahead", "main", *list(seen[-1])[1:]}
+    assert ratings["one-move lookahead"] > ratings["random"] == 0
+    shares = np.array([[np.nan, 0.75], [0.25, np.nan]])  # Three points to one, and half a point each: 3.5 to 1.5.
+    assert tournament.elo(shares, 4, anchor=1)[0] == pytest.approx(400 * np.log10(3.5 / 1.5), abs=1)
+    board = torch.zeros(1, 6, 7, 2)
+    board[0, 5, 0:3, 1] = 1  # Three of the other's in the bottom row, one place free beside them.
+    board[0, 5, 6, 0] = board[0, 4, 6, 0] = 1
+    player = connect_four.Lookahead()
+    mask = torch.ones(1, 7)
+    assert int(player.forward_inference({"obs": {"observation": board, "action_mask": mask}})["actions"]) == 3
+    board[0, 3, 6, 0] = 1  # Three of its own in a column: it wins instead.
+    assert int(player.forward_inference({"obs": {"observation": board, "action_mask": mask}})["actions"]) == 6
+
+
 def test_many_modules() -> None:
     assert "rookie" in load("many_modules").main()
 

@@ -17,7 +17,8 @@ def summarize(episodes: Sequence[Finished]) -> dict[str, Any]:
     members = _Members(None)
     for episode in episodes:
         members.add(episode)
-    return _averages([e.episode_return for e in episodes], [e.length for e in episodes]) | members.report()
+    averages = _averages([e.episode_return for e in episodes], [e.length for e in episodes])
+    return averages | (members.report() if any(e.agents for e in episodes) else {})
 
 
 def _averages(returns: Sequence[float], lengths: Sequence[int]) -> dict[str, float]:
@@ -58,11 +59,10 @@ class _Members:
         self._returns["module"].pop(module_id, None)
 
     def report(self) -> dict[str, dict[str, float]]:
-        """The mean return of each agent and of each module; nothing where there is only one agent."""
+        """The mean return of each agent and of each module."""
         return {
             f"{whose}_return_mean": {name: float(np.mean(returns)) for name, returns in named.items()}
             for whose, named in self._returns.items()
-            if named
         }
 
     def get_state(self) -> list[dict[str, Any]]:
@@ -121,7 +121,7 @@ class SamplingMetrics:
             "num_env_steps_sampled_lifetime": self.num_env_steps_lifetime,
         }
         self._num_episodes = self._num_env_steps = 0
-        return results | self._members.report()
+        return results | (self._members.report() if self._has_members else {})
 
     def get_state(self) -> dict[str, Any]:
         """Counters and windows, for `set_state`."""
@@ -159,5 +159,5 @@ def merge_reports(states: Sequence[Mapping[str, Any]], window: int) -> dict[str,
             "num_episodes_lifetime": float(sum(state["num_episodes_lifetime"] for state in states)),
             "num_env_steps_sampled_lifetime": float(sum(state["num_env_steps_lifetime"] for state in states)),
         }
-        | members.report()
+        | (members.report() if any("members" in state for state in states) else {})
     )
