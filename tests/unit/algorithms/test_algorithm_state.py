@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from support.runs import tiny_config, without_times
-from unison import PPO, SingleAgentRLModuleSpec
+from unison import PPO
 from unison.algorithms.run_folder.rows import flatten
 from unison.checkpoint import background, capture_rng, read_checkpoint, write_checkpoint
 from unison.checkpoint.writer import write_contents
@@ -127,11 +127,7 @@ def test_a_checkpoint_without_an_evaluator_resets_it(tmp_path: Path) -> None:
 
 def test_modules_that_were_added_come_back_with_their_algorithm(tmp_path: Path) -> None:
     algorithm = build()
-    spec = SingleAgentRLModuleSpec(
-        observation_space=algorithm.env_runner.observation_space,  # type: ignore[attr-defined]
-        action_space=algorithm.env_runner.action_space,  # type: ignore[attr-defined]
-    )
-    algorithm.learner_group.add_module(module_id="snapshot", module_spec=spec)
+    algorithm.add_module(module_id="snapshot")
     algorithm.train()
     algorithm.save_state(tmp_path / "c")
     restored = PPO.from_checkpoint(tmp_path / "c")
