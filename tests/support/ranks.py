@@ -15,6 +15,7 @@ class Rank:
 
     def __init__(self, context: WorkerContext) -> None:
         self._collective = context.collective
+        self._kept: dict[str, Any] = {}
 
     def run(
         self,
@@ -22,10 +23,18 @@ class Rank:
         spec: MultiAgentRLModuleSpec,
         state: Mapping[str, Any],
         updates: list[tuple[str, Any, dict[str, Any]]],
+        keep: str = "",
     ) -> tuple[dict[str, Any], list[Any]]:
-        """Build a Learner, give it `state`, run the updates; its state after them, and the results or errors."""
-        learner = learner_class(config)(config=config, module_spec=spec, collective=self._collective)
-        learner.build()
+        """Build a Learner, give it `state`, run the updates; its state after them, and the results or errors.
+
+        With a name in `keep`, the Learner of this name goes on, with all that it has compiled.
+        """
+        learner = self._kept.get(keep)
+        if learner is None:
+            learner = learner_class(config)(config=config, module_spec=spec, collective=self._collective)
+            learner.build()
+        if keep:
+            self._kept[keep] = learner
         learner.set_state(state)
         outcomes: list[Any] = []
         for source, data, arguments in updates:
@@ -40,9 +49,9 @@ class Rank:
 
 
 @contextmanager
-def ranks(number: int) -> Iterator[ProcessTransport]:
+def ranks(number: int, timeout_s: float = 120.0) -> Iterator[ProcessTransport]:
     """`number` processes, each hosting a `Rank`."""
-    transport = ProcessTransport(timeout_s=120.0)
+    transport = ProcessTransport(timeout_s=timeout_s)
     transport.start(Rank, number)
     try:
         yield transport

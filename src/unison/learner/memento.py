@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from unison.learner.snapshot import put_settings_back, settings_of, tensors_of
+from unison.learner.snapshot import put_settings_back, settings_of
 from unison.learner.state import get_state, set_state
 
 if TYPE_CHECKING:
+    from unison.learner.optimizer_slot import OptimizerSlot
     from unison.learner.torch_learner import TorchLearner
 
 
@@ -16,7 +17,8 @@ class Memento(NamedTuple):
     """The state of a Learner between two updates; its tensors are the Learner's own, so copy or write them at once."""
 
     num_updates: int
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Any]
+    """Numpy arrays, which travel faster, where numpy knows the type."""
     settings: dict[str, Any]
     """By optimizer: its param groups without their parameters, and the state of one that steps by itself."""
     rest: dict[str, Any]
@@ -24,9 +26,7 @@ class Memento(NamedTuple):
 
 
 def take_memento(learner: "TorchLearner") -> Memento:
-    """The state of a Learner between two updates, without a copy."""
-    for slot in learner.optimizers.slots.values():
-        slot.sync()  # something may have replaced a parameter's tensor
+    """The state of a Learner between two updates, without a copy; its optimizers are in sync (see OptimizerSlot)."""
     settings = {
         name: (
             [settings_of(options) for options in slot.optimizer.param_groups],
@@ -35,7 +35,8 @@ def take_memento(learner: "TorchLearner") -> Memento:
         for name, slot in _slots(learner).items()
     }
     rest = get_state(learner, "learner", None, inference_only=False)["learner"]
-    return Memento(learner.counters["num_updates"], _tensors(learner), settings, rest)
+    tensors = {name: _quick(tensor.detach()) for name, tensor in _tensors(learner).items()}
+    return Memento(learner.counters["num_updates"], tensors, settings, rest)
 
 
 def resume(learner: "TorchLearner", memento: Memento) -> None:
@@ -43,7 +44,7 @@ def resume(learner: "TorchLearner", memento: Memento) -> None:
     own = _tensors(learner)
     with torch.no_grad():
         for name in own.keys() & memento.tensors.keys():
-            own[name].copy_(memento.tensors[name])
+            own[name].copy_(torch.as_tensor(memento.tensors[name]))
     known = {m: values for m, values in memento.rest["coefficients"].items() if m in learner.module}
     set_state(learner, {"learner": {**memento.rest, "coefficients": known}})
     for name, slot in _slots(learner).items():
@@ -57,13 +58,23 @@ def resume(learner: "TorchLearner", memento: Memento) -> None:
                 group.look_at_counts()
 
 
-def _slots(learner: "TorchLearner") -> dict[str, Any]:
+def _slots(learner: "TorchLearner") -> dict[str, "OptimizerSlot"]:
     return {f"{module_id}/{name}": slot for (module_id, name), slot in learner.optimizers.slots.items()}
 
 
 def _tensors(learner: "TorchLearner") -> dict[str, Tensor]:
-    tensors = tensors_of(learner, list(learner.optimizers.slots.values()))
+    """What is not in the other parts: flat buffers, few however many layers there are, and what no optimizer moves."""
+    tensors: dict[str, Tensor] = {}
+    for slot_name, slot in _slots(learner).items():
+        for number, group in enumerate(slot.groups):
+            kept = {"parameters": group.parameters, "count": group.count, **group.moments}
+            tensors |= {f"{slot_name}/{number}/{name}": tensor for name, tensor in kept.items()}
+    tensors |= {f"buffers/{name}": buffer for name, buffer in learner.module.named_buffers()}
     for name, parameter in learner.module.named_parameters():
         if not learner.optimizers.is_owned(parameter):
-            tensors[f"fixed/{name}"] = parameter.detach()
+            tensors[f"fixed/{name}"] = parameter
     return tensors
+
+
+def _quick(tensor: Tensor) -> Any:
+    return tensor.numpy() if tensor.device.type == "cpu" and tensor.dtype is not torch.bfloat16 else tensor

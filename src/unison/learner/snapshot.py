@@ -28,7 +28,9 @@ class Snapshot:
         self._learner = learner
         self._slots = learner.optimizers.active(module_ids)
         self._tensors = list(tensors_of(learner, self._slots).values())
-        self._values = learner.snapshot_memory = _copies(self._tensors, learner.snapshot_memory)
+        # One of several Learners may have to undo an update when it has begun the next one.
+        memory = [] if learner.distributed else learner.snapshot_memory
+        self._values = learner.snapshot_memory = _copies(self._tensors, memory)
         self._counters, self._schedule_step = dict(learner.counters), learner.schedule_step
         self._rng = learner.generator.get_state()
         self._results = learner.results

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from unison.learner_group.collectives import SingleCollective
+from unison.learner_group.ray.cluster import with_objects
 from unison.learner_group.transport import Call, Factory, Transport, WorkerContext
 
 
@@ -34,9 +35,9 @@ class InlineTransport(Transport):
         self._object = factory(WorkerContext(rank=0, world_size=1, collective=SingleCollective()))
 
     def call(self, method: str, *args: Any, ranks: Iterable[int] | None = None, **kwargs: Any) -> Call:
-        """Run it now."""
+        """Run it now; references to objects in Ray's store are followed."""
         call = Call(method, (0,))
-        self._results[call] = getattr(self._object, method)(*args, **kwargs)
+        self._results[call] = getattr(self._object, method)(*map(with_objects, args), **kwargs)
         return call
 
     def ready(self, call: Call, timeout: float = 0.0) -> bool:

@@ -22,6 +22,8 @@ class WorkerContext:
     collective: Collective
     legacy: Legacy | None = None
     """None where nobody could take its place."""
+    gpu: int = 0
+    """Which of the GPUs that its process sees is its own, where it has one."""
 
 
 Factory: TypeAlias = Callable[[WorkerContext], Any]
@@ -62,6 +64,10 @@ class Transport(ABC):
     @abstractmethod
     def call(self, method: str, *args: Any, ranks: Iterable[int] | None = None, **kwargs: Any) -> Call:
         """Begin `object.method(*args, **kwargs)` on all workers, or on `ranks`, and return at once."""
+
+    def share(self, value: Any) -> Any:
+        """What to hand to several transports of this kind in place of `value`, where it then moves only once."""
+        return value
 
     @abstractmethod
     def ready(self, call: Call, timeout: float = 0.0) -> bool:

@@ -1,6 +1,12 @@
 """Which transport a config asks for."""
 
+from functools import partial
+
+import torch
+
 from unison.config import AlgorithmConfig
+from unison.learner_group.collectives import SharedMemoryMeeting, StoreMeeting
+from unison.learner_group.collectives.torch_distributed import Backend
 from unison.learner_group.inline import InlineTransport
 from unison.learner_group.processes import ProcessTransport
 from unison.learner_group.ray import RayTransport
@@ -16,7 +22,9 @@ def make_transport(config: AlgorithmConfig, num_learners: int) -> Transport:
     """The transport for `num_learners` Learners: none at all for 0, else as the setting `backend` says."""
     if num_learners == 0:
         return InlineTransport()
-    return _make(config, num_learners, config.num_cpus_per_learner, config.num_gpus_per_learner)
+    gpus = config.num_gpus_per_learner
+    backend = choose_backend(gpus, num_learners, torch.cuda.device_count() if gpus else 0)
+    return _make(config, num_learners, config.num_cpus_per_learner, gpus, backend)
 
 
 def make_runner_transport(config: AlgorithmConfig, num_runners: int) -> Transport:
@@ -24,7 +32,20 @@ def make_runner_transport(config: AlgorithmConfig, num_runners: int) -> Transpor
     return _make(config, num_runners, config.num_cpus_per_env_runner, config.num_gpus_per_env_runner)
 
 
-def _make(config: AlgorithmConfig, num_workers: int, cpus: float, gpus: float) -> Transport:
+def choose_backend(gpus_per_learner: float, num_learners: int, num_gpus: int) -> Backend | None:
+    """What sums the gradients of ranks on one machine: NCCL between GPUs, Gloo where ranks share one.
+
+    Returns:
+        None on CPUs: there shared memory does.
+    """
+    if not gpus_per_learner:
+        return None
+    return "nccl" if num_learners <= num_gpus else "gloo"
+
+
+def _make(
+    config: AlgorithmConfig, num_workers: int, cpus: float, gpus: float, backend: Backend | None = None
+) -> Transport:
     num_threads, timeout_s = config.num_threads or 1, config.learner_timeout_s
     start_timeout_s, grace_s = config.learner_start_timeout_s, min(_LONGEST_GRACE_S, timeout_s / 2)
     if config.backend == "ray" or (config.backend == "auto" and is_in_use()):
@@ -44,5 +65,6 @@ def _make(config: AlgorithmConfig, num_workers: int, cpus: float, gpus: float) -
         timeout_s=timeout_s,
         start_timeout_s=start_timeout_s,
         grace_s=grace_s,
+        meeting=SharedMemoryMeeting if backend is None else partial(StoreMeeting, backend=backend),
         preload=PRELOAD,
     )

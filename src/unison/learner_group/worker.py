@@ -5,11 +5,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from unison.config import AlgorithmConfig
 from unison.errors import ConfigError
 from unison.learner import TorchLearner
 from unison.learner.learner import ShouldUpdate
-from unison.learner.memento import resume, take_memento
+from unison.learner.memento import Memento, resume, take_memento
 from unison.learner_group.legacy import Legacy
 from unison.learner_group.shared_memory import SharedMemoryError
 from unison.learner_group.transport import WorkerContext
@@ -38,9 +40,11 @@ class LearnerFactory:
 
     def __call__(self, context: WorkerContext) -> "LearnerWorker":
         """The worker of one rank."""
-        learner = learner_class(self.config)(
-            config=self.config, module_spec=self.module_spec, collective=context.collective
-        )
+        config = self.config
+        if config.num_gpus_per_learner and context.world_size > 1:
+            config = config.copy().resources(local_gpu_idx=config.local_gpu_idx + context.gpu)
+            torch.cuda.set_device(config.local_gpu_idx)  # where NCCL takes what is not on a GPU
+        learner = learner_class(config)(config=config, module_spec=self.module_spec, collective=context.collective)
         learner.build()
         for module_id in self.removed:
             learner.remove_module(module_id)
@@ -84,7 +88,7 @@ class LearnerWorker:
         results: dict[str, Any] = dict(method(data, **arguments))
         if self.learner.collective.rank > 0:
             return {}  # All ranks have the same results.
-        self._leave()
+        self._leave(in_sync=True)
         return {"results": results, "state": self.learner.get_module_state() if return_state else None}
 
     def undo_update(self, num_updates: int) -> None:
@@ -95,7 +99,7 @@ class LearnerWorker:
 
     def inherit(self, num_updates: int) -> bool:
         """Go on from what this rank has left after `num_updates` updates; whether there is such a thing."""
-        for memento in [] if self._legacy is None else self._legacy.find():
+        for memento in [] if self._legacy is None else [Memento(*value) for value in self._legacy.find()]:
             if memento.num_updates <= num_updates:
                 resume(self.learner, memento)
                 return True
@@ -133,6 +137,9 @@ class LearnerWorker:
         getattr(self.learner, method)(**arguments)
         self._leave()
 
-    def _leave(self) -> None:
-        if self._legacy is not None:
-            self._legacy.leave(take_memento(self.learner))
+    def _leave(self, *, in_sync: bool = False) -> None:
+        if self._legacy is None:
+            return
+        for slot in () if in_sync else self.learner.optimizers.slots.values():
+            slot.sync()  # something may have replaced a parameter's tensor
+        self._legacy.leave(tuple(take_memento(self.learner)))

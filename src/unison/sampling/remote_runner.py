@@ -91,6 +91,8 @@ class RunnerWorker:
 class RemoteRunner:
     """A transport with one worker: it fails, and is started anew, without the others.
 
+    It starts in the background; `is_started` tells when it can be called.
+
     Args:
         transport: not started yet.
         config: the settings of the runner.
@@ -105,26 +107,24 @@ class RemoteRunner:
         self._config = config
         self._roster = roster
         self._index, self._stride = index, stride
-        self._weights: tuple[Mapping[ModuleID, Any], int] | None = None
-        self._rejoining: threading.Thread | None = None
+        self._weights: dict[str, Any] | None = None
+        self._has_weights = True
         self._error: BaseException | None = None
-        transport.start(RunnerFactory(config, index, roster), 1)
+        self._starting = self._start()
 
     @property
-    def is_alive(self) -> bool:
-        """Whether it can be called; False while it comes back.
+    def is_started(self) -> bool:
+        """Whether it can be called; False while it starts.
 
         Raises:
-            Exception: what kept it from coming back.
+            Exception: what kept it from starting.
         """
-        if self._rejoining is not None and not self._rejoining.is_alive():
-            self._rejoining = None
-            if self._error is not None:
-                raise self._error
-            if self._weights is not None:
-                weights, version = self._weights
-                self.gather(self.call("set_weights", weights=weights, version=version))
-        return self._rejoining is None
+        if self._starting.is_alive():
+            return False
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return True
 
     def sample(self, arguments: Mapping[str, Any]) -> Call:
         """Begin to sample."""
@@ -142,13 +142,36 @@ class RemoteRunner:
         """The result of a call."""
         return self._transport.gather(call, timeout=self._config.learner_timeout_s)[0]
 
-    def keep_weights(self, weights: Mapping[ModuleID, Any], version: int) -> None:
+    def share(self, value: Any) -> Any:
+        """What to hand to several runners in place of `value`."""
+        return self._transport.share(value)
+
+    def keep_weights(self, weights: Any, version: int) -> None:
         """Remember what to give a runner that comes back."""
-        self._weights = (weights, version)
+        self._weights = {"weights": weights, "version": version}
+
+    def take_due_weights(self) -> dict[str, Any] | None:
+        """The arguments of `set_weights`, once, for a runner that has come back without its weights."""
+        due = None if self._has_weights else self._weights
+        self._has_weights = True
+        return due
 
     def rejoin(self) -> None:
         """Start anew in the background; environments begin afresh, with new seeds."""
         self.restarts += 1
+        self._has_weights = False
+        self._starting = self._start()
+
+    def wait(self) -> None:
+        """Wait until it has started, or failed to."""
+        self._starting.join()
+
+    def stop(self) -> None:
+        """End the process."""
+        self.wait()
+        self._transport.stop()
+
+    def _start(self) -> threading.Thread:
         factory = RunnerFactory(self._config, self._index + self.restarts * self._stride, self._roster)
 
         def start() -> None:
@@ -157,15 +180,6 @@ class RemoteRunner:
             except BaseException as error:
                 self._error = error
 
-        self._rejoining = threading.Thread(target=start, name=f"unison-runner-{self._index}", daemon=True)
-        self._rejoining.start()
-
-    def wait(self) -> None:
-        """Wait until it has come back."""
-        if self._rejoining is not None:
-            self._rejoining.join()
-
-    def stop(self) -> None:
-        """End the process."""
-        self.wait()
-        self._transport.stop()
+        thread = threading.Thread(target=start, name=f"unison-runner-{self._index}", daemon=True)
+        thread.start()
+        return thread

@@ -40,6 +40,9 @@ class RunnerGroup(Runner):
         try:
             for index in range(count):
                 self._runners.append(RemoteRunner(make_transport(config, 1), config, index + 1, count, self._roster))
+            for runner in self._runners:
+                runner.wait()
+                assert runner.is_started  # or raises what kept it from starting
         except BaseException:
             self.stop()
             raise
@@ -98,25 +101,26 @@ class RunnerGroup(Runner):
     def set_weights(self, weights: Mapping[ModuleID, Mapping[str, Any]], version: int | None = None) -> None:
         """Give all runners the modules' weights."""
         number = 0 if version is None else version
+        shared = self._alive()[0].share(weights)
         for runner in self._runners:
-            runner.keep_weights(weights, number)
-        self._call_all("set_weights", weights=weights, version=number)
+            runner.keep_weights(shared, number)
+        self._on_all("call", "set_weights", weights=shared, version=number)
 
     def add_module(self, *, module_id: ModuleID, module_spec: SingleAgentRLModuleSpec) -> None:
         """Build one more module on all runners, or on none."""
         self._wait_for_all()
         self._roster.added[module_id] = module_spec  # Before the call: a runner that is lost in it comes back with it.
         try:
-            self._change_all("ensure_module", module_id, module_spec)
+            self._on_all("change", "ensure_module", module_id, module_spec)
         except BaseException:
             del self._roster.added[module_id]
-            self._change_all("drop_module", module_id)
+            self._on_all("change", "drop_module", module_id)
             raise
 
     def remove_module(self, module_id: ModuleID) -> None:
         """Remove a module from all runners."""
         self._wait_for_all()
-        self._change_all("drop_module", module_id)
+        self._on_all("change", "drop_module", module_id)
         if self._roster.added.pop(module_id, None) is None:
             self._roster.removed[module_id] = None
 
@@ -124,7 +128,7 @@ class RunnerGroup(Runner):
         """Say anew which module acts for which agent, on all runners."""
         self._wait_for_all()
         self._roster.policy_mapping_fn = policy_mapping_fn
-        self._call_all("set_policy_mapping_fn", policy_mapping_fn=policy_mapping_fn)
+        self._on_all("call", "set_policy_mapping_fn", policy_mapping_fn=policy_mapping_fn)
 
     def get_metrics(self) -> dict[str, Any]:
         """Averages over the last episodes of all runners, and counts since the last call."""
@@ -138,22 +142,19 @@ class RunnerGroup(Runner):
 
     def reset_environments(self) -> None:
         """Abandon the running episodes of all runners."""
-        self._call_all("reset_environments")
+        self._on_all("call", "reset_environments")
 
     def get_state(self) -> dict[str, Any]:
         """The states of all runners, in order, and what was reported."""
-        states: dict[int, Any] = {}
-        while len(states) < len(self._runners):
-            self._wait_for_all()
-            states = {i: state for i, state in self._call_all("get_state").items() if state is not None}
-        return {"runners": [states[i] for i in range(len(self._runners))], "reported": dict(self._reported)}
+        states = [self._insist(runner, "get_state") for runner in self._runners]
+        return {"runners": states, "reported": dict(self._reported)}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a state of `get_state`; with another number of runners, as many as both have."""
         if "runners" not in state:
             state = {"runners": [state], "reported": self._reported}  # that of a single runner in one process
         for runner, saved in zip(self._runners, state["runners"], strict=False):
-            self._gather(runner, self._begin(runner, "call", "set_state", state=saved))
+            self._insist(runner, "set_state", state=saved)
         self._reports = {i: (s["metrics"], s["num_environment_restarts"]) for i, s in enumerate(state["runners"])}
         self._reported = dict(state["reported"])
 
@@ -164,23 +165,42 @@ class RunnerGroup(Runner):
 
     def _alive(self) -> list[RemoteRunner]:
         """The runners that can sample now; if there is none, waits for one."""
-        alive = [runner for runner in self._runners if runner.is_alive]
-        if not alive:
+        while True:
+            alive = [runner for runner in self._runners if self._is_ready(runner)]
+            if alive:
+                return alive
             self._runners[0].wait()
-            return self._alive()
-        return alive
+
+    def _is_ready(self, runner: RemoteRunner) -> bool:
+        """Whether a runner can be called; one that has come back gets its weights first."""
+        try:
+            if not runner.is_started:
+                return False
+            weights = runner.take_due_weights()
+            if weights is not None:
+                runner.gather(runner.call("set_weights", **weights))
+        except WorkerError as error:
+            self._bring_back(runner, error)
+            return False
+        return True
+
+    def _insist(self, runner: RemoteRunner, method: str, **arguments: Any) -> Any:
+        """Call a method of one runner, again if it is lost meanwhile, once it has come back."""
+        while True:
+            runner.wait()
+            if self._is_ready(runner):
+                restarts = runner.restarts
+                answer = self._gather(runner, self._begin(runner, "call", method, **arguments))
+                if runner.restarts == restarts:
+                    return answer
 
     def _wait_for_all(self) -> None:
         for runner in self._runners:
             runner.wait()
 
-    def _change_all(self, method: str, *arguments: Any) -> None:
-        calls = [(r, self._begin(r, "change", method, *arguments)) for r in self._alive()]
-        for runner, call in calls:
-            self._gather(runner, call)
-
-    def _call_all(self, method: str, **arguments: Any) -> dict[int, Any]:
-        calls = [(r, self._begin(r, "call", method, **arguments)) for r in self._alive()]
+    def _on_all(self, kind: str, *args: Any, **arguments: Any) -> dict[int, Any]:
+        """Do the same with all runners that are there; the results by index, None for those that were lost."""
+        calls = [(r, self._begin(r, kind, *args, **arguments)) for r in self._alive()]
         return {self._runners.index(runner): self._gather(runner, call) for runner, call in calls}
 
     def _begin(self, runner: RemoteRunner, kind: str, *args: Any, **arguments: Any) -> Any:
@@ -200,17 +220,14 @@ class RunnerGroup(Runner):
             return self._bring_back(runner, error)
 
     def _bring_back(self, runner: RemoteRunner, error: WorkerError) -> None:
-        if error.cause.kind == "raised" and error.cause.exception is not None:
-            raise error.cause.exception from error
+        if error.cause.kind == "raised":
+            raise error.cause.exception or error from error
         if self.restarts >= self._config.max_env_runner_restarts:
             raise LearnerGroupError(
                 f"Env runners were lost more than {self._config.max_env_runner_restarts} times "
                 f"(max_env_runner_restarts). {error}"
             ) from error
-        self._retire(self._runners.index(runner))
-        runner.rejoin()
-
-    def _retire(self, index: int) -> None:
-        """Keep the counts of a runner that is lost; the one in its place counts from 0."""
-        if index in self._reports:
+        index = self._runners.index(runner)
+        if index in self._reports:  # Its counts stay; the one in its place counts from 0.
             self._retired.append(self._reports.pop(index))
+        runner.rejoin()

@@ -1,5 +1,6 @@
 """N Learners equal one: real processes, random cases, parameters within 1e-5 and bit-identical across ranks."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 
 from support.learners import DISCRETE, OBS, assert_same, make_columns, make_config
 from support.ranks import Rank, ranks
+from support.states import flat
 from support.teams import CentralCritic, CentralLearner, SharedEncoder
 from unison import MultiAgentRLModule, MultiAgentRLModuleSpec, SingleAgentEpisode, SingleAgentRLModuleSpec
+from unison.algorithms import PPOLearner
 from unison.config import make_module_spec
 from unison.learner_group.collectives import SingleCollective
 from unison.learner_group.processes import ProcessTransport
@@ -26,16 +29,6 @@ def world(request: pytest.FixtureRequest) -> Iterator[ProcessTransport]:
     """Processes that serve all cases of this file."""
     with ranks(request.param) as transport:
         yield transport
-
-
-def flat(state: Any) -> dict[str, Any]:
-    """Weights and moments by name."""
-    weights = {f"{m}/{n}": v for m, named in state["rl_module"].items() for n, v in named.items()}
-    for m, slots in state["optimizer"].items():
-        for slot, saved in slots.items():
-            for n, moments in saved["moments"].items():
-                weights |= {f"{m}/{slot}/{n}/{k}": v for k, v in moments.items()}
-    return weights
 
 
 def compare(world: ProcessTransport, config: Any, updates: list[Any], modules: tuple[str, ...] = ("a",)) -> list[Any]:
@@ -160,6 +153,36 @@ def test_frozen_and_scripted_modules_beside_one_that_trains(world: ProcessTransp
     ]
     for _, outcomes in compare(world, config.freeze(), batches, ("a", "b", "c")):
         assert all("a" not in outcome for outcome in outcomes)
+
+
+class Counting(PPOLearner):
+    """Counts how often its steps see each row."""
+
+    def build(self) -> None:
+        super().build()
+        self.seen: Counter[tuple[str, int]] = Counter()
+
+    def _update(self, batch: Any) -> Any:
+        for module_id, columns in batch.items():
+            self.seen.update((module_id, int(row)) for row in columns["row"])
+        return super()._update(batch)
+
+    def get_state(self, *args: Any, **kwargs: Any) -> Any:
+        return {**super().get_state(*args, **kwargs), "seen": self.seen}
+
+    def set_state(self, state: Any) -> None:
+        super().set_state({name: part for name, part in state.items() if name != "seen"})
+
+
+@pytest.mark.parametrize(("rows", "size"), [({"a": 37, "b": 1}, 7), ({"a": 2, "b": 30}, 16), ({"b": 11}, None)])
+def test_every_row_is_used_exactly_num_iters_times(world: ProcessTransport, rows: dict[str, int], size: Any) -> None:
+    config = make_config(learner_class=Counting).multi_agent(policies=["a", "b"]).freeze()
+    spec = make_module_spec(config, spaces=dict.fromkeys("ab", (OBS, DISCRETE)))
+    batch = {m: {**make_columns(n), "row": np.arange(n)} for m, n in rows.items()}
+    updates = [("batch", batch, {"minibatch_size": size, "num_iters": 3})]
+    answers = world.gather(world.call("run", config, spec, {}, updates))
+    seen = sum((state["seen"] for state, _ in answers), Counter())
+    assert seen == {(m, row): 3 for m, n in rows.items() for row in range(n)}
 
 
 def episodes(seed: int, initial: Any = None) -> list[SingleAgentEpisode]:

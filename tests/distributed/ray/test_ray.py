@@ -240,6 +240,40 @@ def test_training_goes_on_when_an_actor_is_killed_and_refs_are_batches(algorithm
         np.testing.assert_allclose(weights[name], value, rtol=1e-5, atol=2e-6, err_msg=name)
 
 
+@pytest.mark.parametrize("num_learners", [0, 1])
+def test_references_are_batches_without_actors_too(algorithm: Any, num_learners: int) -> None:
+    config = algorithm.config.copy().resources(num_learners=num_learners, num_env_runners=0, backend="processes")
+    columns = make_columns(32, 0, gym.spaces.Discrete(2))
+    with config.build_learner_group() as group, config.build_learner_group() as other:
+        for batch in (ray.put(columns), {"default_policy": ray.put(columns)}):
+            group.update_from_batch(batch)
+            other.update_from_batch(columns)
+        assert_same(group.get_weights()["default_policy"], other.get_weights()["default_policy"])
+        episodes = algorithm.env_runner.sample(num_timesteps=32)
+        group.update_from_episodes(ray.put(episodes))
+        other.update_from_episodes(episodes)
+        assert_same(group.get_weights()["default_policy"], other.get_weights()["default_policy"])
+
+
+def test_weights_go_to_all_env_runners_as_one_object(algorithm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = algorithm.learner_group.get_weights()
+    put: list[Any] = []
+    cluster = algorithm.env_runner._runners[0]._transport._cluster
+    before = cluster.put
+    monkeypatch.setattr(type(cluster), "put", lambda self, value: put.append(before(value)) or put[-1])
+    algorithm.env_runner.set_weights(weights, 7)
+    assert len(put) == 1
+
+
+def test_learners_are_placed_as_the_config_says(cluster: Any) -> None:
+    places = {}
+    for strategy in ("STRICT_PACK", "STRICT_SPREAD"):
+        config = make_config().resources(num_learners=2, placement_strategy=strategy)
+        with config.build_learner_group(spaces={"default_policy": (OBS, DISCRETE)}) as group:
+            places[strategy] = {process_of_node(pid) for pid in group.foreach_learner(lambda learner: os.getpid())}
+    assert (len(places["STRICT_PACK"]), len(places["STRICT_SPREAD"])) == (1, 2)
+
+
 def test_a_killed_env_runner_comes_back_while_the_other_samples(algorithm: Any) -> None:
     os.kill(algorithm.env_runner._runners[0]._transport.pids[0], signal.SIGKILL)
     results = [algorithm.train() for _ in range(2)]

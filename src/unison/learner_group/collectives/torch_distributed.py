@@ -122,20 +122,21 @@ class TorchDistributedCollective(Collective):
 
     def all_reduce_(self, tensor: torch.Tensor) -> torch.Tensor:
         """The backend's own sum."""
-        self._run("all_reduce", "allreduce", [tensor])
-        return tensor
+        carried = self._carried(tensor)
+        self._run("all_reduce", "allreduce", [carried])
+        return tensor if carried is tensor else tensor.copy_(carried)
 
     def broadcast_(self, tensor: torch.Tensor, source: int = 0) -> torch.Tensor:
         """The backend's own broadcast."""
-        self._run("broadcast", "broadcast", tensor, source)
-        return tensor
+        carried = self._carried(tensor)
+        self._run("broadcast", "broadcast", carried, source)
+        return tensor if carried is tensor else tensor.copy_(carried)
 
     def all_gather(self, values: Sequence[float]) -> torch.Tensor:
         """As a sum in which every rank fills its own row."""
-        device = torch.device("cuda", torch.cuda.current_device()) if self._backend == "nccl" else torch.device("cpu")
-        rows = torch.zeros(self.world_size, len(values), dtype=torch.float64, device=device)
-        rows[self.rank] = torch.tensor(list(values), dtype=torch.float64, device=device)
-        return self.all_reduce_(rows).cpu()
+        rows = torch.zeros(self.world_size, len(values), dtype=torch.float64)
+        rows[self.rank] = torch.tensor(list(values), dtype=torch.float64)
+        return self.all_reduce_(rows)
 
     def barrier(self) -> None:
         """As a gather of nothing much."""
@@ -144,6 +145,10 @@ class TorchDistributedCollective(Collective):
     def close(self) -> None:
         """Leave the group."""
         self._leave()
+
+    def _carried(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensor where the backend can take it: NCCL on the GPU, Gloo in memory."""
+        return tensor.to("cuda" if self._backend == "nccl" else "cpu")
 
     def _run(self, operation: str, method: str, *arguments: object) -> None:
         self._turn += 1

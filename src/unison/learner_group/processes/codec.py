@@ -12,6 +12,7 @@ import math
 import pickle
 from collections.abc import Iterator
 from functools import partial
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import cloudpickle  # pyright: ignore[reportMissingTypeStubs]
@@ -21,6 +22,8 @@ import torch
 from unison.learner_group.shared_memory import Segment
 
 _ALIGNMENT = 64
+_OF_NUMPY = (torch.float32, torch.float64, torch.int64)
+"""The usual types that numpy knows too."""
 
 
 def _aligned(offset: int) -> int:
@@ -84,8 +87,10 @@ class _Encoder(cloudpickle.Pickler):
             return _array, (self._add(obj), obj.shape, _dtype_name(obj.dtype))
         if type(obj) is torch.Tensor and obj.layout is torch.strided and not obj.is_quantized and not obj.is_meta:
             flat = obj.detach().resolve_conj().resolve_neg().cpu().contiguous().view(-1)
-            offset = self._add(flat.view(torch.uint8).numpy())
+            offset = self._add(flat.numpy() if flat.dtype in _OF_NUMPY else flat.view(torch.uint8).numpy())
             return _tensor, (offset, tuple(obj.shape), obj.dtype, obj.requires_grad)
+        if isinstance(obj, type | FunctionType) and _is_ours(obj):
+            return NotImplemented  # by its name, which the pickler finds out faster than cloudpickle
         return super().reducer_override(obj)  # pyright: ignore[reportUnknownVariableType]
 
     def _add(self, array: np.ndarray[Any, Any]) -> int:
@@ -94,6 +99,10 @@ class _Encoder(cloudpickle.Pickler):
             self.blocks.append((offset, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data))
             self.end = offset + array.nbytes
         return offset
+
+
+def _is_ours(value: "type[Any] | FunctionType") -> bool:
+    return value.__module__.startswith("unison.") and "." not in value.__qualname__
 
 
 def _dtype_name(dtype: np.dtype[Any]) -> "str | np.dtype[Any]":

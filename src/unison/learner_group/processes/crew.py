@@ -19,6 +19,7 @@ from unison.learner_group.processes.wire import INLINE, INLINE_BYTES, RETAINED, 
 from unison.learner_group.processes.worker import Setup
 from unison.learner_group.shared_memory import Segment
 
+_EAGER_S = 0.003  # after a call
 _LOOK_S = 0.1  # between looks for overdue workers
 _LARGEST_KEPT = 16 << 20  # a larger result is rare: its memory goes back to the system
 _STOPPED = "the transport was stopped"
@@ -47,6 +48,7 @@ class Crew:
         self._poll = select.poll()
         self._by_descriptor: dict[int, WorkerProcess] = {}
         self._owner = os.getpid()
+        self._has_spare_core = len(os.sched_getaffinity(0)) > setup.world_size
 
     def hire(self, ranks: Iterable[int]) -> None:
         """Make workers for `ranks`, in place of those there, and have them make their objects."""
@@ -193,7 +195,7 @@ class Crew:
 
     def _take_in(self, wait_s: float, limit_s: float) -> None:
         """Take in all answers that are there, waiting for the first one; then look for those overdue."""
-        for descriptor, _ in self._poll.poll(wait_s * 1000):
+        for descriptor, _ in self._awaited(wait_s):
             worker = self._by_descriptor.get(descriptor)
             try:
                 while worker and (packet := worker.channel.receive(wait=False)):
@@ -207,6 +209,18 @@ class Crew:
         for worker in self.workers.values():
             if worker.queue and now - worker.busy_since > limit_s:
                 self._remind(worker, now - worker.busy_since - limit_s)
+
+    def _awaited(self, wait_s: float) -> list[tuple[int, int]]:
+        """The descriptors that have something to tell, or none after `wait_s` seconds.
+
+        Where the workers leave a core free, the first moments after a call are spent without sleep: waking takes long.
+        """
+        start = time.monotonic()
+        asked = max((worker.busy_since for worker in self.workers.values() if worker.queue), default=0.0)
+        until = min(start + wait_s, asked + _EAGER_S) if self._has_spare_core else 0.0
+        while not (events := self._poll.poll(0)) and time.monotonic() < until:
+            os.sched_yield()
+        return events or self._poll.poll(max(0.0, start + wait_s - time.monotonic()) * 1000)
 
     def _file(self, worker: WorkerProcess, packet: Packet) -> None:
         header, call = packet.header, worker.queue[0]

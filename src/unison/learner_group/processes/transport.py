@@ -10,6 +10,7 @@ from unison.learner_group.processes.calls import ProcessCall
 from unison.learner_group.processes.crew import Crew, Deadlines
 from unison.learner_group.processes.family import Family
 from unison.learner_group.processes.worker import Setup
+from unison.learner_group.ray.cluster import with_objects
 from unison.learner_group.transport import Call, Factory, Transport
 
 _PRELOAD = ("unison.learner_group.processes.worker",)
@@ -80,6 +81,7 @@ class ProcessTransport(Transport):
     def call(self, method: str, *args: Any, ranks: Iterable[int] | None = None, **kwargs: Any) -> Call:
         """Begin `object.method(*args, **kwargs)` on all workers, or on `ranks`, and return at once."""
         crew = self._running()
+        args = tuple(map(with_objects, args))
         return crew.begin(method, args, kwargs, crew.workers if ranks is None else ranks)
 
     def ready(self, call: Call, timeout: float = 0.0) -> bool:

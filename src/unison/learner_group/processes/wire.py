@@ -1,9 +1,11 @@
 """Packets between the driver, the nursery and the workers: a header, some bytes, some descriptors."""
 
 import contextlib
+import os
 import select
 import socket
 import struct
+import time
 from array import array
 from collections.abc import Sequence
 from enum import IntEnum
@@ -103,6 +105,20 @@ class Channel:
         for _, _, files in ancillary:
             descriptors.frombytes(files)
         return Packet(Header(*_HEADER.unpack_from(data)), data[_HEADER.size :], list(descriptors))
+
+    def receive_soon(self, patience_s: float) -> Packet:
+        """The next packet, expected within `patience_s` seconds: until then without sleep, for waking takes long.
+
+        Other processes may have the processor meanwhile. Raises PeerGone.
+        """
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline:
+            if packet := self.receive(wait=False):
+                return packet
+            os.sched_yield()
+        packet = self.receive()
+        assert packet is not None
+        return packet
 
     def close(self) -> None:
         """Close this end; the other one sees PeerGone, even if a fork of this process holds a copy."""

@@ -20,6 +20,7 @@ from unison.learner_group.shared_memory import Segment
 from unison.learner_group.transport import Factory, WorkerContext
 
 _FOREVER_S = 1e6
+_PATIENCE_S = 0.001  # between two short updates in a row
 
 
 class Setup(NamedTuple):
@@ -58,8 +59,8 @@ class Worker:
 
     def serve(self) -> None:
         """Answer packets in the order in which they come."""
-        while packet := self._channel.receive():
-            self._answer(packet)
+        while True:
+            self._answer(self._channel.receive_soon(_PATIENCE_S))
 
     def _answer(self, packet: Packet) -> None:
         header, flags = packet.header, 0
@@ -114,7 +115,8 @@ class Worker:
         faulthandler.register(signal.SIGUSR1, file=last_words)
         torch.set_num_threads(setup.num_threads)
         self._collective = setup.joiner(rank, meeting)
-        self._hosted = setup.factory(WorkerContext(rank, setup.world_size, self._collective, legacy))
+        gpu = rank % max(1, torch.cuda.device_count())  # all processes see all GPUs
+        self._hosted = setup.factory(WorkerContext(rank, setup.world_size, self._collective, legacy, gpu))
 
 
 def _failed(error: BaseException) -> tuple[Header, bytes]:

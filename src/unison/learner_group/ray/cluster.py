@@ -12,7 +12,9 @@ from typing import Any
 from unison.errors import LearnerGroupError, MissingExtraError
 from unison.learner_group.collectives import Meeting, SingleCollective, StoreMeeting
 from unison.learner_group.collectives.collective import Collective, Joiner
-from unison.learner_group.ray.worker import RayWorker
+from unison.learner_group.collectives.torch_distributed import Backend
+from unison.learner_group.ray.references import fill, lift
+from unison.learner_group.ray.worker import Message, RayWorker
 
 Ref = Any
 """An object in Ray's store, that is or will be there."""
@@ -30,8 +32,22 @@ class ActorGone(Exception):
 
 def is_in_use() -> bool:
     """Whether this process has a connection to Ray, or the environment names a cluster."""
+    return bool(os.environ.get("RAY_ADDRESS")) or _connected_ray() is not None
+
+
+def with_objects(value: Any) -> Any:
+    """An argument with copies of the objects that references in it stand for (see `lift`)."""
+    ray = _connected_ray()
+    if ray is None:
+        return value
+    refs: list[Ref] = []
+    lifted = lift(value, lambda item: isinstance(item, ray.ObjectRef), refs)
+    return fill(lifted, [Message.of(item).open() for item in ray.get(refs)]) if refs else value
+
+
+def _connected_ray() -> Any:
     ray = sys.modules.get("ray")
-    return bool(os.environ.get("RAY_ADDRESS")) or bool(ray and hasattr(ray, "is_initialized") and ray.is_initialized())
+    return ray if ray and hasattr(ray, "is_initialized") and ray.is_initialized() else None
 
 
 class RayCluster:
@@ -99,13 +115,13 @@ class RayCluster:
         )(_actor_class(self._ray))
         return actor.remote()
 
-    def meeting(self, world_size: int, timeout_s: float) -> Meeting:
+    def meeting(self, world_size: int, timeout_s: float, backend: Backend) -> Meeting:
         """Where ranks meet: a store in this process if it is on a node of the cluster, else in an actor."""
         if world_size == 1:
             return _Nobody()
         if self._client.ray.is_connected():
-            return _MeetingElsewhere(self._ray, world_size, timeout_s)
-        return StoreMeeting(world_size, timeout_s, host=self._ray.util.get_node_ip_address())
+            return _MeetingElsewhere(self._ray, world_size, timeout_s, backend)
+        return StoreMeeting(world_size, timeout_s, backend=backend, host=self._ray.util.get_node_ip_address())
 
     def put(self, value: object) -> Ref:
         """Into the object store."""
@@ -236,10 +252,11 @@ class _MeetingElsewhere(Meeting):
 
     descriptors = ()
 
-    def __init__(self, ray: Any, world_size: int, timeout_s: float) -> None:
+    def __init__(self, ray: Any, world_size: int, timeout_s: float, backend: Backend) -> None:
         class Keeper:
             def __init__(self) -> None:
-                self.meeting = StoreMeeting(world_size, timeout_s, host=ray.util.get_node_ip_address())
+                here = ray.util.get_node_ip_address()
+                self.meeting = StoreMeeting(world_size, timeout_s, backend=backend, host=here)
 
             def joiner(self) -> Joiner:
                 return self.meeting.joiner()

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from unison.errors import LearnerGroupError
+from unison.learner_group.collectives.torch_distributed import Backend
 from unison.learner_group.processes.crew import Deadlines
 from unison.learner_group.ray.cluster import RayCluster
 from unison.learner_group.ray.crew import RayCall, RayCrew
@@ -85,7 +86,8 @@ class RayTransport(Transport):
             before.release()
         try:
             group = cluster.place(num_workers, self._resources, self._strategy, self._deadlines.start)
-            meeting = cluster.meeting(num_workers, self._deadlines.call)
+            backend: Backend = "nccl" if self._resources.get("GPU", 0) >= 1 else "gloo"
+            meeting = cluster.meeting(num_workers, self._deadlines.call, backend)
             setup = Setup(num_workers, self._num_threads, meeting.joiner(), factory)
             self._crew = RayCrew(cluster, group, self._resources, meeting, setup, self._deadlines)
             self._crew.hire(range(num_workers))
@@ -97,6 +99,11 @@ class RayTransport(Transport):
         """Begin `object.method(*args, **kwargs)` on all workers, or on `ranks`, and return at once."""
         crew = self._running()
         return crew.begin(method, args, kwargs, crew.workers if ranks is None else ranks)
+
+    def share(self, value: Any) -> Any:
+        """A reference to it in the object store."""
+        self._running()
+        return self._cluster.put(value) if self._cluster else value
 
     def ready(self, call: Call, timeout: float = 0.0) -> bool:
         """Whether `gather(call)` would return or raise without waiting; waits for that up to `timeout` seconds."""

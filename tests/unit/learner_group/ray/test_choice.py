@@ -11,7 +11,7 @@ from unison.learner_group.inline import InlineTransport
 from unison.learner_group.processes import ProcessTransport
 from unison.learner_group.ray import RayTransport
 from unison.learner_group.transport import Transport
-from unison.learner_group.transports import make_runner_transport, make_transport
+from unison.learner_group.transports import choose_backend, make_runner_transport, make_transport
 
 
 class Connected(ModuleType):
@@ -54,3 +54,11 @@ def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(MissingExtraError, match=r"unison\[ray\]"):
         transport.start(lambda context: context, 2)
     transport.stop()
+
+
+@pytest.mark.parametrize(
+    ("gpus_each", "learners", "gpus", "backend"),
+    [(0, 4, 0, None), (0, 2, 8, None), (1, 2, 2, "nccl"), (1, 4, 8, "nccl"), (0.5, 4, 2, "gloo"), (1, 1, 1, "nccl")],
+)
+def test_gradients_of_gpus_are_summed_by_nccl(gpus_each: float, learners: int, gpus: int, backend: str | None) -> None:
+    assert choose_backend(gpus_each, learners, gpus) == backend

@@ -1,0 +1,70 @@
+"""N Learners on the compiling engines equal one eager Learner: 50 random cases, with 1 to 4 ranks.
+
+Each number of ranks has a shape of its own, which is compiled once; what hypothesis draws is data.
+"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from support.learners import DISCRETE, OBS, assert_same, make_columns, make_config
+from support.ranks import Rank, ranks
+from support.states import flat
+from unison.config import make_module_spec
+from unison.learner_group.collectives import SingleCollective
+from unison.learner_group.transport import WorkerContext
+
+pytestmark = pytest.mark.filterwarnings("default")
+SHAPES: dict[int, dict[str, Any]] = {
+    1: {"rows": {"a": 21, "b": 5}, "size": 7, "iters": 2, "training": {"grad_clip": 0.1}},
+    2: {"rows": {"a": 24}, "size": 8, "iters": 2, "training": {"grad_clip": 0.05, "grad_clip_by": "norm"}},
+    3: {"rows": {"b": 13}, "size": None, "iters": 3, "training": {}},
+    4: {
+        "rows": {"a": 30},
+        "size": 10,
+        "iters": 1,
+        "training": {"grad_clip": 0.01, "grad_clip_by": "value", "gradient_accumulation_steps": 2},
+    },
+}
+CASES = [*(("xla", number, 7) for number in SHAPES), ("inductor", 2, 11), ("inductor", 3, 11)]
+
+
+@pytest.mark.parametrize(("engine", "number", "examples"), CASES)
+def test_random_cases(engine: str, number: int, examples: int) -> None:
+    if engine == "xla":
+        pytest.importorskip("jax")
+    shape = SHAPES[number]
+    config = make_config(lr=1e-2, optimizer={"name": "adam", "eps": 1e-3}, use_kl_loss=True, **shape["training"])
+    config.multi_agent(policies=["a", "b"])
+    spec = make_module_spec(config, spaces=dict.fromkeys("ab", (OBS, DISCRETE)))
+    alone = Rank(WorkerContext(rank=0, world_size=1, collective=SingleCollective()))
+    first, _ = alone.run(config.copy().freeze(), spec, {}, [])
+    compiled = config.copy().framework(engine=engine).freeze()
+    arguments = {"minibatch_size": shape["size"], "num_iters": shape["iters"]}
+
+    with ranks(number, timeout_s=400.0) as world:
+
+        @settings(max_examples=examples, deadline=None, phases=[Phase.generate], suppress_health_check=[*HealthCheck])
+        @given(seed=st.integers(0, 1000), scale=st.sampled_from([0.1, 1.0, 10.0]), poison=st.booleans())
+        def run(seed: int, scale: float, poison: bool) -> None:
+            batch = {m: make_columns(n, seed + ord(m)) for m, n in shape["rows"].items()}
+            for columns in batch.values():
+                columns["advantages"] *= np.float32(scale)
+            if poison:
+                next(iter(batch.values()))["advantages"][0] = np.nan
+            updates = [("batch", batch, arguments)]
+            expected, (wanted,) = alone.run(config.copy().freeze(), spec, first, updates)
+            answers = world.gather(world.call("run", compiled, spec, first, updates, keep="compiled"))
+            for state, (found,) in answers:
+                assert found["__all_modules__"]["engine"] == engine, found["__all_modules__"]
+                for module_id, rows in shape["rows"].items():
+                    used = found[module_id]["num_module_steps_trained"]
+                    assert used == wanted[module_id]["num_module_steps_trained"] == rows * shape["iters"]
+                assert_same(flat(answers[0][0]), flat(state))
+            for name, value in flat(expected).items():
+                np.testing.assert_allclose(flat(answers[0][0])[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+
+        run()

@@ -1,0 +1,163 @@
+"""Faults of Learners on a Ray cluster of two nodes; docs/faults.md shows them as a table."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.hosted import is_alive, wait_until
+from support.learners import DISCRETE, OBS, assert_same, make_columns
+from support.traps import Trap, make_trapped, state_of
+from unison import LearnerGroup, SingleAgentRLModuleSpec
+from unison.checkpoint import read_checkpoint
+from unison.errors import BatchError
+from unison.learner_group.failures import WorkerError
+
+pytestmark = pytest.mark.usefixtures("cluster")
+SPEC = SingleAgentRLModuleSpec(observation_space=OBS, action_space=DISCRETE, model_config={"hidden_sizes": (64,)})
+DRIVER = Path(__file__).parents[2] / "faults" / "group" / "driver_process.py"
+RAISED: dict[str, type[BaseException]] = {"raise": BatchError, "memory": MemoryError}
+
+
+@pytest.fixture(scope="module")
+def trap(tmp_path_factory: pytest.TempPathFactory) -> Trap:
+    return Trap(tmp_path_factory.mktemp("trap"))
+
+
+@pytest.fixture(scope="module")
+def pair(cluster: Any, trap: Trap) -> Iterator[LearnerGroup]:
+    with make_trapped(trap, 2, backend="ray", learner_timeout_s=4.0) as group:
+        yield group
+
+
+def update(group: LearnerGroup, number: int) -> None:
+    group.update_from_batch(make_columns(40, number), minibatch_size=8, num_iters=2)
+
+
+def states(group: LearnerGroup) -> dict[str, Any]:
+    first, *others = group.foreach_learner(state_of)
+    for other in others:
+        assert_same(first, other)
+    return first
+
+
+@pytest.fixture(scope="module")
+def path(pair: LearnerGroup) -> dict[Any, Any]:
+    """The states after 1, 2 and 3 updates without faults; `None`: to begin with."""
+    found: dict[Any, Any] = {None: pair.get_state()}
+    for number in range(3):
+        update(pair, number)
+        found[number + 1] = states(pair)
+    return found
+
+
+@pytest.fixture
+def group(pair: LearnerGroup, path: dict[Any, Any]) -> LearnerGroup:
+    """The pair after one update."""
+    pair.set_state(path[None])
+    update(pair, 0)
+    return pair
+
+
+@pytest.mark.parametrize(
+    ("moment", "fault"),
+    [*((moment, fault) for fault in RAISED for moment in ("before", "inside", "after")), ("inside", "kill")],
+)
+def test_ray_update(group: LearnerGroup, trap: Trap, path: Any, moment: str, fault: str) -> None:
+    trap.set(moment, fault, 1)
+    if fault in RAISED:
+        with pytest.raises(RAISED[fault]) as caught:
+            update(group, 1)
+        assert "rank 1" in "\n".join(caught.value.__notes__)
+        assert_same(states(group), path[1])
+    update(group, 1)
+    assert_same(states(group), path[2])
+    update(group, 2)
+    assert_same(states(group), path[3])
+
+
+def test_ray_hang(group: LearnerGroup, trap: Trap, path: Any) -> None:
+    restarts = group.get_stats()["restarts"]
+    trap.set("inside", "stop", 1)
+    update(group, 1)
+    assert group.get_stats()["restarts"] == restarts + 1
+    assert_same(states(group), path[2])
+
+
+def test_ray_none_survives(group: LearnerGroup, trap: Trap, path: Any) -> None:
+    """What the first rank has left in the object store outlives it."""
+    trap.set("after", "kill", 0, 1)
+    update(group, 1)
+    assert_same(states(group), path[2])
+
+
+@pytest.mark.parametrize("fault", ["raise", "kill"])
+def test_ray_saving(group: LearnerGroup, trap: Trap, path: Any, tmp_path: Path, fault: str) -> None:
+    group.save_state(tmp_path / "saved")
+    update(group, 1)
+    trap.set("saving", fault, 0)
+    if fault == "raise":
+        with pytest.raises(BatchError):
+            group.save_state(tmp_path / "saved")
+    else:
+        group.save_state(tmp_path / "saved")
+    written = 1 if fault == "raise" else 2
+    assert read_checkpoint(tmp_path / "saved").parts["learner"]["counters"]["num_updates"] == written
+    assert_same(states(group), path[2])
+
+
+@pytest.mark.parametrize("fault", ["raise", "kill"])
+def test_ray_adding(group: LearnerGroup, trap: Trap, path: Any, fault: str) -> None:
+    trap.set("adding", fault, 1)
+    if fault == "raise":
+        with pytest.raises(BatchError):
+            group.add_module(module_id="new", module_spec=SPEC)
+        assert_same(states(group), path[1])
+    else:
+        group.add_module(module_id="new", module_spec=SPEC)
+        states(group)
+        group.remove_module("new")
+    update(group, 1)
+    assert_same(states(group), path[2])
+
+
+def test_ray_resizing(group: LearnerGroup, trap: Trap, path: Any) -> None:
+    trap.set("building", "kill", 1)
+    with pytest.raises(WorkerError, match=r"Rank 1 of 2 died in 'start'"):
+        group.resize(2)
+    assert_same(states(group), path[1])
+    update(group, 1)
+    assert_same(states(group), path[2])
+
+
+def test_ray_building(trap: Trap, pair: LearnerGroup) -> None:
+    trap.set("building", "raise", 1)
+    with pytest.raises(WorkerError, match=r"Rank 1 of 2 raised in 'start': BatchError") as caught:
+        make_trapped(trap, 2, backend="ray")
+    assert isinstance(caught.value.__cause__, BatchError)
+
+
+def test_ray_driver_killed(tmp_path: Path) -> None:
+    """The cluster ends the actors of a driver that is gone."""
+    path = os.pathsep.join([str(DRIVER.parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    driver = subprocess.Popen(
+        [sys.executable, str(DRIVER), str(tmp_path), "ray", "inside"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    try:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "stuck\n"
+    finally:
+        driver.kill()
+        driver.communicate()
+    pids = [int(pid) for pid in (tmp_path / "inside" / "pids").read_text().split()]
+    assert len(pids) == 2
+    assert wait_until(lambda: not any(map(is_alive, pids)), timeout=30.0)
+    assert read_checkpoint(tmp_path / "inside" / "saved").parts["learner"]["counters"]["num_updates"] == 0

@@ -1,0 +1,222 @@
+"""Env runners in processes of their own: they sample side by side, alike given the seed, and come back when lost."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from support.hosted import children, is_alive, wait_until
+from support.runs import tiny_config
+from unison.config import AlgorithmConfig
+from unison.errors import LearnerGroupError
+from unison.learner_group.transports import make_runner_transport
+from unison.sampling import RunnerGroup, make_runner
+from unison.types import tree_leaves
+
+SLOW_STEP_S = 0.005
+
+
+class SlowStart(gym.Env[Any, Any]):
+    """Takes a second to be made; each step takes a moment, and forever where a file says so."""
+
+    observation_space = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, file: str, start_s: float = 0.0) -> None:
+        time.sleep(start_s)
+        self.file = Path(file)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return np.zeros(4, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        time.sleep(SLOW_STEP_S)
+        if self.file.exists():
+            self.file.unlink()
+            os.kill(os.getpid(), signal.SIGKILL if self.file.name == "kill" else signal.SIGSTOP)
+        return np.zeros(4, np.float32), 1.0, False, False, {}
+
+
+def make_slow(settings: dict[str, Any]) -> gym.Env[Any, Any]:
+    return SlowStart(**settings)
+
+
+def make_config(num_env_runners: int, **faults: Any) -> AlgorithmConfig:
+    config = tiny_config().resources(num_env_runners=num_env_runners, backend="processes")
+    return config.fault_tolerance(**faults)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nursery() -> Iterator[None]:
+    """Keeps the process alive that makes workers quickly."""
+    runner = make_runner(make_config(1))
+    yield
+    runner.stop()
+
+
+@pytest.fixture
+def trio() -> Iterator[RunnerGroup]:
+    """Three runners, with weights."""
+    config = make_config(3)
+    runner = make_runner(config)
+    assert isinstance(runner, RunnerGroup)
+    with config.build_learner_group() as group:
+        runner.set_weights(group.get_weights(), 1)
+    yield runner
+    runner.stop()
+
+
+def pids(runner: RunnerGroup) -> list[int]:
+    return [pid for one in runner._runners for pid in one._transport.pids]  # type: ignore[attr-defined]
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    assert wait_until(lambda: not is_alive(pid))
+
+
+def steps(episodes: Any) -> int:
+    return sum(len(episode) for episode in episodes)
+
+
+def test_runners_start_side_by_side(tmp_path: Path) -> None:
+    settings = {"file": str(tmp_path / "none"), "start_s": 1.0}
+    config = make_config(4).environment(make_slow, env_config=settings).env_runners(num_envs_per_env_runner=1)
+    started: list[float] = []
+    threads: set[int] = set()
+    start = time.monotonic()
+    runner = RunnerGroup(config, make_runner_transport)
+    started.append(time.monotonic() - start)
+    threads |= set(pids(runner))
+    runner.stop()
+    assert len(threads) == 4
+    assert started[0] < 3.9  # one after the other they would take 4 s at least
+    assert not any(map(is_alive, threads))
+
+
+def test_what_is_sampled_is_the_seeds_alone() -> None:
+    runs = []
+    for seed in (0, 0, 1):
+        config = make_config(2).debugging(seed=seed)
+        runner = make_runner(config)
+        with config.build_learner_group() as group:
+            runner.set_weights(group.get_weights(), 1)
+        episodes = [*runner.sample(num_timesteps=101), *runner.sample(num_episodes=5)]
+        runs.append([(e.id_, e.get_observations().tobytes(), e.get_actions().tobytes()) for e in episodes])  # type: ignore
+        runner.stop()
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+    assert len({id_ for id_, _, _ in runs[0]}) > 2
+
+
+def test_killed_between_calls(trio: RunnerGroup) -> None:
+    before = steps(trio.sample(num_timesteps=90))
+    lost = pids(trio)[1]
+    kill(lost)
+    assert steps(trio.sample(num_timesteps=90)) == 90 == before
+    assert wait_until(lambda: trio._runners[1].is_started)
+    assert steps(trio.sample(num_timesteps=90)) == 90
+    assert lost not in pids(trio)
+    metrics = trio.get_metrics()
+    assert metrics["num_env_runner_restarts"] == 1
+    assert metrics["num_env_steps_sampled_lifetime"] == 270
+
+
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_lost_during_a_sample(tmp_path: Path, how: str) -> None:
+    """The others sample what is missing, while the lost one comes back."""
+    settings = {"file": str(tmp_path / how)}
+    config = make_config(2, learner_timeout_s=1.5).environment(make_slow, env_config=settings)
+    config.env_runners(num_envs_per_env_runner=1)
+    runner = make_runner(config)
+    assert isinstance(runner, RunnerGroup)
+    with config.build_learner_group() as group:
+        runner.set_weights(group.get_weights(), 1)
+    before = pids(runner)
+    (tmp_path / how).touch()
+    assert steps(runner.sample(num_timesteps=40)) == 40
+    assert runner.restarts == 1
+    assert wait_until(lambda: all(one.is_started for one in runner._runners))
+    assert steps(runner.sample(num_timesteps=40)) == 40
+    assert len(set(before) & set(pids(runner))) == 1
+    runner.stop()
+    assert not any(map(is_alive, before))
+
+
+def test_killed_while_saving(trio: RunnerGroup) -> None:
+    trio.sample(num_timesteps=90)
+    kill(pids(trio)[0])
+    state = trio.get_state()
+    assert len(state["runners"]) == 3
+    assert trio.restarts == 1
+    assert steps(trio.sample(num_timesteps=90)) == 90
+
+
+def test_killed_while_loading(trio: RunnerGroup) -> None:
+    """The runner that comes back takes over the state of the one that was lost."""
+    trio.sample(num_timesteps=90)
+    state = trio.get_state()
+    trio.sample(num_timesteps=90)
+    kill(pids(trio)[2])
+    trio.set_state(state)
+    assert trio.restarts == 1
+    for saved, found in zip(state["runners"], trio.get_state()["runners"], strict=True):
+        assert len(tree_leaves(saved)) > 5
+        assert all(map(np.array_equal, tree_leaves(saved), tree_leaves(found)))
+    assert steps(trio.sample(num_timesteps=90)) == 90
+
+
+def test_all_are_killed(trio: RunnerGroup) -> None:
+    for pid in pids(trio):
+        kill(pid)
+    assert steps(trio.sample(num_timesteps=90)) == 90
+    assert trio.restarts == 3
+
+
+def test_killed_too_often() -> None:
+    runner = make_runner(make_config(2, max_env_runner_restarts=1))
+    assert isinstance(runner, RunnerGroup)
+    kill(pids(runner)[0])
+    runner.sample(num_timesteps=10, random_actions=True)
+    assert wait_until(lambda: all(one.is_started for one in runner._runners))
+    kill(pids(runner)[1])
+    with pytest.raises(LearnerGroupError, match="lost more than 1 times"):
+        runner.sample(num_timesteps=10, random_actions=True)
+    runner.stop()
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 2), (2, 0), (2, 3), (3, 1)])
+def test_a_state_goes_on_with_another_number_of_runners(first: int, second: int) -> None:
+    old, new = (make_runner(make_config(number)) for number in (first, second))
+    old.sample(num_timesteps=60, random_actions=True)
+    new.set_state(old.get_state())
+    assert new.get_metrics()["num_env_steps_sampled_lifetime"] >= 60 * min(1, second) // max(1, first)
+    assert steps(new.sample(num_timesteps=60, random_actions=True)) == 60
+    old.stop()
+    new.stop()
+
+
+def test_training_goes_on(tmp_path: Path) -> None:
+    """An Algorithm trains, saves and goes on with other numbers of runners, whatever is killed meanwhile."""
+    before = children()
+    algorithm = make_config(2).build()
+    algorithm.train()
+    kill(pids(algorithm.env_runner)[0])  # type: ignore[arg-type]
+    results = [algorithm.train() for _ in range(2)]
+    algorithm.save_state(tmp_path / "saved")
+    algorithm.stop()
+    assert [row["num_env_steps_sampled_lifetime"] for row in results] == [128, 192]
+    assert results[-1]["env_runners"]["num_env_runner_restarts"] == 1
+    for number in (0, 1):
+        other = make_config(number).build()
+        other.load_state(tmp_path / "saved")
+        assert other.train()["num_env_steps_sampled_lifetime"] == 256
+        other.stop()
+    assert children() == before
