@@ -1,22 +1,25 @@
 """What a LearnerGroup costs, and what several Learners gain: works U4 and U5.
 
-    python benchmarks/learner_group.py --peers DIR [--repeats 7] [--engine auto] [--learners 1 2]
+    python benchmarks/learner_group.py --peers DIR [--repeats 7] [--engine auto] [--learners 1 2] [--works U2]
 
 U4: one update of 64 rows (Box(4) to Discrete(2), hidden 64,64), one pass: a Learner without a group, a group in this
 process, and groups of Learner processes. U5: work U2 (see ppo_update.py) and larger ones, by 1 and by more
-Learners of one thread each: how many times as fast they are. All on the same cores, in turn, beside RLlib.
+Learners of one thread each: how many times as fast they are. All on the same cores, in turn, beside RLlib. Between the
+two: how long building takes, and recovering from a SIGKILL.
 """
 
 import statistics
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from harness.contenders import Entry, Field, Measured, ratio
+from harness.contenders import SCRIPTS, Entry, Field, Measured, ratio
 from harness.machine import available_cores
 from harness.options import ENGINES, make_parser
 from harness.ours import WORKS, Work, describe
+from harness.processes import run_in_turn
 from harness.report import Report, bar_chart
 
 SMALL = Work(batch=64, minibatch=64, passes=1)
@@ -33,6 +36,7 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--engine", choices=ENGINES, default="auto", help="of Unison's Learners")
     parser.add_argument("--learners", nargs="+", type=int, default=[1, 2], help="processes (default: 1 2)")
+    parser.add_argument("--works", nargs="+", choices=list(SHARED), default=list(SHARED), help="of U5 (default: all)")
     arguments = parser.parse_args()
     cores = available_cores()
     repeats = 2 if arguments.quick else arguments.repeats
@@ -42,8 +46,9 @@ def main() -> None:
     if len(cores) < max(arguments.learners):
         report.notes.append(f"{max(arguments.learners)} Learners share {len(cores)} cores: the gain can't show here.")
     add_overhead(report, arguments.peers, arguments.engine, arguments.learners, cores, repeats)
-    for name, work in list(SHARED.items())[: 1 if arguments.quick else None]:
-        add_scaling(report, name, work, arguments.peers, arguments.engine, arguments.learners, cores, repeats)
+    add_recovery(report, cores, repeats)
+    for name in arguments.works[: 1 if arguments.quick else None]:
+        add_scaling(report, name, SHARED[name], arguments.peers, arguments.engine, arguments.learners, cores, repeats)
     report.show()
     for path in report.write(arguments.results):
         print(path)
@@ -99,6 +104,21 @@ def add_overhead(
         report.add_picture(
             "U4", bar_chart(list(measured), values, title="U4: an update of 64 rows", unit="milliseconds")
         )
+
+
+def add_recovery(report: Report, cores: list[int], repeats: int) -> None:
+    """What building costs, and how much longer an update takes in which Learners are killed."""
+    rows: list[list[str]] = []
+    for learners, killed in ((1, 1), (2, 1), (2, 2)):
+        command = [sys.executable, str(SCRIPTS / "recovery.py"), str(learners), str(killed)]
+        runs, failed = run_in_turn({"unison": command}, cores, max(2, repeats - 2))
+        report.notes += [f"recovery of {killed} of {learners}: {reason}" for reason in failed.values()]
+        for own in runs.values():
+            parts = ("build_s", "second_build_s", "update_s", "update_with_loss_s")
+            rows.append([f"{killed} of {learners}", *(f"{own.median_of(part) * 1e3:,.0f}" for part in parts)])
+            report.data[f"recovery {killed} of {learners}"] = own.answers
+    header = ["killed", "build ms", "build of a second group ms", "update ms", "update with SIGKILL in it ms"]
+    report.add_table("Building, and recovering from SIGKILL (U2's network, eager)", header, rows)
 
 
 def add_scaling(
