@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from support.hosted import misbehave
-from support.learners import DISCRETE, OBS, make_config
+from support.learners import DISCRETE, OBS, make_columns, make_config
 from unison import LearnerGroup
 from unison.algorithms import PPOLearner
 
@@ -111,3 +111,11 @@ def state_of(learner: Any) -> dict[str, Any]:
 def lift_limit(learner: Any) -> None:
     """There is room for shared memory again."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def update_often(learner: Any, number: int) -> None:
+    """Several updates, with a trap before the last one."""
+    for count in range(number):
+        if count == number - 1:
+            learner._spring("between")
+        learner.update_from_batch(make_columns(40, count))

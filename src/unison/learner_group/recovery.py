@@ -29,12 +29,14 @@ def recover(transport: Transport, error: WorkerError, *, num_updates: int, allow
     restarts = 0
     cause = error
     blank: set[int] = set()
-    """Ranks that were restarted but have not got the state yet: they are no survivors."""
+    """Ranks that were restarted or could not go back, and have not got the state yet: they are no survivors."""
     while True:
         blank |= set(transport.lost)
         survivors = [rank for rank in range(transport.num_workers) if rank not in blank]
         try:
-            _call(transport, "undo_update", num_updates, ranks=survivors)
+            is_back = _call(transport, "undo_update", num_updates, ranks=survivors)
+            blank |= {rank for rank, done in zip(survivors, is_back, strict=True) if not done}
+            survivors = [rank for rank in survivors if rank not in blank]
             lost = transport.lost
             if restarts + len(lost) > allowed:
                 message = "Learners were lost more often than max_learner_restarts allows. "

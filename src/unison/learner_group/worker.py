@@ -91,11 +91,13 @@ class LearnerWorker:
         self._leave(in_sync=True)
         return {"results": results, "state": self.learner.get_module_state() if return_state else None}
 
-    def undo_update(self, num_updates: int) -> None:
-        """Go back to the state after `num_updates` updates, if the last one went beyond it."""
+    def undo_update(self, num_updates: int) -> bool:
+        """Go back to the state after `num_updates` updates, if the last one went beyond it; whether that worked.
+
+        It does not for a rank without a legacy that is more than one update ahead.
+        """
         self.learner.undo_update(num_updates)
-        if self.learner.counters["num_updates"] > num_updates:
-            self.inherit(num_updates)
+        return self.learner.counters["num_updates"] <= num_updates or self.inherit(num_updates)
 
     def inherit(self, num_updates: int) -> bool:
         """Go on from what this rank has left after `num_updates` updates; whether there is such a thing."""

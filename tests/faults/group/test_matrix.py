@@ -14,7 +14,7 @@ import pytest
 
 from support.hosted import children, is_alive, wait_until
 from support.learners import DISCRETE, OBS, assert_same, make_columns
-from support.traps import Trap, lift_limit, make_trapped, state_of
+from support.traps import Trap, lift_limit, make_trapped, state_of, update_often
 from unison import LearnerGroup, SingleAgentRLModuleSpec
 from unison.checkpoint import read_checkpoint
 from unison.errors import BatchError, LearnerGroupError
@@ -242,3 +242,12 @@ def test_no_restart(undisturbed: LearnerGroup, trap: Trap, path: Any, tmp_path: 
         group.resize(2)
         update(group, 1)
         assert_same(states(group), path[2])
+
+
+def test_survivors_that_are_updates_ahead(undisturbed: LearnerGroup, trap: Trap) -> None:
+    """A function may update more than once; who can't go back that far gets the state of one who can."""
+    with make_trapped(trap, 3) as group:
+        trap.set("between", "kill", 2)
+        group.foreach_learner(update_often, number=3)
+        assert states(group)["counters/num_updates"] == 3
+        assert group.get_stats()["restarts"] == 1
