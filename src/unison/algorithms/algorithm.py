@@ -191,6 +191,7 @@ class Algorithm(Population, ABC):
         self.set_progress(parts["algorithm"])
         for name, part in self.parts.items():
             part.set_state(parts.get(name))
+        self.modules_changed()
         self.sync_weights()
         restore_rng(parts["rng"])
         return differences

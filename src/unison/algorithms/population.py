@@ -35,6 +35,9 @@ class Population(ABC):
     def _check_is_running(self) -> None:
         """Raise if it was stopped."""
 
+    def modules_changed(self) -> None:  # noqa: B027  # most algorithms keep nothing by module
+        """Hook: modules were added, removed or loaded, on Learners and samplers alike."""
+
     @property
     def module_ids(self) -> list[ModuleID]:
         """The modules that there are now."""
@@ -78,6 +81,7 @@ class Population(ABC):
                 runner.add_module(module_id=module_id, module_spec=spec)
                 done.append(runner)
             self.sync_weights()
+            self.modules_changed()
         except BaseException:
             for runner in done:
                 runner.remove_module(module_id)
@@ -152,6 +156,7 @@ class Population(ABC):
                     runner.add_module(module_id=module_id, module_spec=specs[module_id])
             self.sync_weights()
             raise
+        self.modules_changed()
         if policies_to_train is not None:
             self.set_policies_to_train(policies_to_train)
         if policy_mapping_fn is not None:

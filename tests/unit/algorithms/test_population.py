@@ -9,7 +9,8 @@ import pytest
 import torch
 from pettingzoo import ParallelEnv
 
-from unison import PPOConfig
+from unison import PPOConfig, SACConfig, SingleAgentRLModuleSpec
+from unison.algorithms.sac.module import SACModule
 from unison.errors import ConfigError, ModuleError
 from unison.modules.spaces import Space
 
@@ -64,6 +65,13 @@ def make_config() -> PPOConfig:
     config.multi_agent(policies=["main"], policy_mapping_fn=always_main).env_runners(num_envs_per_env_runner=2)
     config.rl_module(model_config={"hidden_sizes": (8,)})
     return config.training(train_batch_size=32, minibatch_size=16, num_epochs=1)
+
+
+def make_sac() -> Any:
+    config = SACConfig().environment(lambda _: Duel()).framework(engine="eager").debugging(seed=0)
+    config.multi_agent(policies=["main"], policy_mapping_fn=always_main).checkpointing(save_replay=True)
+    config.rl_module(model_config={"hidden_sizes": (8,)})
+    return config.training(train_batch_size=8, warm_up_steps=10, steps_per_iteration=30).build()
 
 
 def weights(algorithm: Any, module_id: str) -> dict[str, Any]:
@@ -198,3 +206,39 @@ def test_one_agent_has_nothing_to_map() -> None:
     assert algorithm.module_ids == ["default_policy", "other"]
     algorithm.train()
     algorithm.stop()
+
+
+def test_in_a_replay_modules_have_settings_of_their_own_and_go_with_their_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(1)
+    algorithm = make_sac()
+    drawn: list[Any] = []
+    update = algorithm.learner_group.update_from_batch
+    monkeypatch.setattr(
+        algorithm.learner_group,
+        "update_from_batch",
+        lambda batch, **other: drawn.append(batch) or update(batch, **other),
+    )
+    try:
+        algorithm.train()
+        algorithm.save_state(tmp_path / "saved")
+        new = {"module_spec": SingleAgentRLModuleSpec(SACModule), "config_overrides": {"n_step": 3, "gamma": 0.5}}
+        algorithm.add_module(module_id="new", **new, policy_mapping_fn=against("new"))
+        drawn.clear()
+        algorithm.train()
+        rewards = {
+            m: torch.cat([torch.as_tensor(b.policy_batches[m]["rewards"]) for b in drawn if m in b.policy_batches])
+            for m in ("main", "new")
+        }
+        assert set(rewards["main"].tolist()) == {0.0, 1.0}  # One step is paid 0 or 1.
+        assert set(rewards["new"].tolist()) <= {n / 4 for n in range(8)}
+        assert float(rewards["new"].max()) > 1
+        algorithm.remove_module("new", policy_mapping_fn=always_main)
+        assert list(algorithm.replay.modules) == ["main"]
+        assert "main" in algorithm.train()["learners"]
+        algorithm.add_module(module_id="new", **new, policy_mapping_fn=always_main)
+        algorithm.load_state(tmp_path / "saved")
+        assert "main" in algorithm.train()["learners"]
+    finally:
+        algorithm.stop()

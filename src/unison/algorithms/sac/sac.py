@@ -79,6 +79,10 @@ class SAC(Algorithm):
                 self.env_runner.set_weights(self._updates.weights)
         return results
 
+    def modules_changed(self) -> None:
+        """See Algorithm.modules_changed."""
+        self._updates.follow_modules()
+
     def get_progress(self) -> dict[str, Any]:
         """See Algorithm.get_progress."""
         return super().get_progress() | {"owed_updates": self._owed}

@@ -9,6 +9,7 @@ from unison.algorithms.sac.learner import TD_ERRORS
 from unison.config import AlgorithmConfig
 from unison.data import MultiAgentBatch
 from unison.data.replay import ReplayBuffer
+from unison.learner import TorchLearner
 from unison.learner_group import LearnerGroup
 from unison.types import ALL_MODULES, ModuleID
 
@@ -23,7 +24,7 @@ class ReplayUpdates:
     Args:
         learner_group: who updates.
         replay: where the rows come from.
-        config: batch size, n-step, discount.
+        config: batch size, and whether sampling goes on meanwhile.
     """
 
     def __init__(self, learner_group: LearnerGroup, replay: ReplayBuffer, config: AlgorithmConfig) -> None:
@@ -34,15 +35,21 @@ class ReplayUpdates:
         """The weights after the last update that is done, where it ran while sampling went on."""
         self._numbers: dict[float, dict[ModuleID, Tensor]] = {}
         """The numbers of the rows of each update that is not done, by its ticket."""
+        self.follow_modules()
+
+    def follow_modules(self) -> None:
+        """Go by the Learners' modules as they are now; forget the steps of those that are gone."""
+        # Asked here and kept: asking before each update would wait for those in flight.
+        self._horizons: dict[ModuleID, tuple[int, float]] = self._group.foreach_learner(_horizons_of)[0]
+        self._replay.forget_modules_but(self._horizons)
 
     def run(self, steps: int, timesteps: Mapping[str, int]) -> Results:
         """Take `steps` gradient steps in one call; returns the results, or those of an earlier call that were ready."""
-        config, modules = self._config, self._replay.modules
-        configs = {module_id: config.get_config_for_module(module_id) for module_id in modules}
+        config = self._config
         draws = self._replay.sample(
             steps * config.train_batch_size,
-            n_step={m: c.n_step for m, c in configs.items()},
-            gamma={m: c.gamma for m, c in configs.items()},
+            n_step={module_id: n_step for module_id, (n_step, _) in self._horizons.items()},
+            gamma={module_id: gamma for module_id, (_, gamma) in self._horizons.items()},
         )
         batch = MultiAgentBatch(draws.columns, env_steps=steps * config.train_batch_size)
         arguments: dict[str, Any] = {"timesteps": timesteps, "minibatch_size": config.train_batch_size}
@@ -73,3 +80,9 @@ class ReplayUpdates:
         self._replay.update_priorities(numbers, errors)
         self.weights = results.pop(STATE_AFTER_UPDATE, None)
         return results
+
+
+def _horizons_of(learner: TorchLearner) -> dict[ModuleID, tuple[int, float]]:
+    """`n_step` and `gamma` of each module, its overrides applied."""
+    configs = {module_id: learner.config_for_module(module_id) for module_id in learner.module}
+    return {module_id: (config.n_step, config.gamma) for module_id, config in configs.items()}

@@ -120,6 +120,10 @@ class ReplayBuffer:
         for module_id, found in errors.items():
             self.modules[module_id].update_priorities(numbers[module_id], torch.as_tensor(np.asarray(found)))
 
+    def forget_modules_but(self, module_ids: Collection[ModuleID]) -> None:
+        """Forget the steps of all modules but these."""
+        self.modules = {module_id: module for module_id, module in self.modules.items() if module_id in module_ids}
+
     def clear(self) -> None:
         """Forget all steps."""
         self.modules = {}
