@@ -19,8 +19,8 @@ def rows(number, seed):
     }
 
 
-def main() -> dict:
-    """Three updates."""
+def main() -> list[str]:
+    """Two updates; returns the modules that the second one trained."""
     config = PPOConfig().multi_agent(
         policies=["hunter", "prey", "statue"],
         policies_to_train=["hunter", "prey"],
@@ -38,9 +38,10 @@ def main() -> dict:
     spec = SingleAgentRLModuleSpec(observation_space=OBS, action_space=ACTIONS)
     learner.add_module(module_id="rookie", module_spec=spec, new_should_module_be_updated=["rookie"])
     results = learner.update_from_batch({"rookie": rows(64, 3), "hunter": rows(64, 4)})
-    print("trained now:", [module_id for module_id in results if not module_id.startswith("__")])
+    trained = [module_id for module_id in results if not module_id.startswith("__")]
+    print("trained now:", trained)
     learner.remove_module("rookie")
-    return results
+    return trained
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The optimizers of a Learner, by module and name."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 import torch
 
@@ -77,20 +77,24 @@ class Optimizers:
         """Whether a parameter has an optimizer."""
         return parameter in self._owners
 
-    def remove_module(self, module_id: ModuleID, *, keep: Sequence[Parameter] = ()) -> None:
-        """Forget a module's optimizers; `keep` are parameters that other modules share.
+    def check_removal(self, module_id: ModuleID, *, keep: Iterable[Parameter]) -> None:
+        """Raise what `remove_module` would, and change nothing."""
+        shared = {id(p) for p in keep}
+        orphans = [r for slot in self.registered_by(module_id) for r, p in slot.refs.items() if id(p) in shared]
+        if orphans:
+            raise OptimizerError(
+                f"Module '{module_id}' owns the optimizer of parameters that other modules share: {orphans[:3]}. "
+                "Register the shared parameters under ALL_MODULES, or remove the other modules first."
+            )
+
+    def remove_module(self, module_id: ModuleID, *, keep: Iterable[Parameter]) -> None:
+        """Forget a module's optimizers, all of them or (on an error) none; `keep` are parameters of other modules.
 
         Raises:
             OptimizerError: a shared parameter would lose its optimizer.
         """
-        for slot in [s for s in self.slots.values() if s.module_id == module_id]:
-            shared = {id(p) for p in keep}
-            orphans = [ref for ref, p in slot.refs.items() if id(p) in shared]
-            if orphans:
-                raise OptimizerError(
-                    f"Module '{module_id}' owns the optimizer of parameters that other modules share: {orphans[:3]}. "
-                    "Register the shared parameters under ALL_MODULES, or remove the other modules first."
-                )
+        self.check_removal(module_id, keep=keep)
+        for slot in self.registered_by(module_id):
             del self.slots[module_id, slot.name]
             for parameter in slot.refs.values():
                 del self._owners[parameter]

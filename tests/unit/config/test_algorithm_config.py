@@ -229,6 +229,7 @@ def test_model_config_is_complete() -> None:
         "cell": "lstm",
         "max_seq_len": 20,
         "normalize_observations": False,
+        "frozen": False,
         "custom_model_config": {},
     }
 

@@ -9,7 +9,7 @@ import torch
 from support.learners import DISCRETE, OBS, assert_same, differ, make_columns, make_config, make_learner, weights
 from unison import MultiAgentRLModule, MultiAgentRLModuleSpec, SingleAgentRLModuleSpec
 from unison.algorithms import PPOLearner
-from unison.errors import ConfigError, ModuleError
+from unison.errors import ConfigError, ModuleError, OptimizerError
 
 SPEC = SingleAgentRLModuleSpec(observation_space=OBS, action_space=DISCRETE, model_config={"hidden_sizes": (8,)})
 
@@ -101,6 +101,22 @@ def test_a_shared_encoder_is_saved_once_and_restored() -> None:
     other.set_state(learner.get_state())
     assert_same(weights(learner), weights(other))
     assert other.module["a"].encoder is other.module["b"].encoder
+
+
+def test_a_module_that_owns_what_others_share_keeps_all_of_its_optimizers() -> None:
+    class SharedLast(MultiAgentRLModule):
+        def setup(self) -> None:
+            name = [name for name, _ in self["a"].named_children()][-1]  # Its optimizer comes after a's own.
+            setattr(self["b"], name, getattr(self["a"], name))
+
+    spec = MultiAgentRLModuleSpec(marl_module_class=SharedLast, module_specs={"a": SPEC, "b": SPEC})
+    learner = PPOLearner(config=make_config().multi_agent(policies={"a", "b"}), module_spec=spec)
+    learner.build()
+    before = list(learner.optimizers.slots)
+    with pytest.raises(OptimizerError, match="that other modules share"):
+        learner.remove_module("a")
+    assert list(learner.optimizers.slots) == before
+    assert "a" in learner.update_from_batch({"a": make_columns(8)})
 
 
 def test_layers_that_no_module_contains_are_trained_under_all_modules() -> None:
