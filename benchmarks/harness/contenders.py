@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness.machine import pin
+from harness.options import ENGINES
 
 SCRIPTS = Path(__file__).parents[1] / "peers"
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -184,6 +185,6 @@ def _refusal(name: str, answer: Mapping[str, Any]) -> str | None:
     """Why a Unison entry ran with another engine than it was to."""
     wanted = name.removeprefix("unison ") if name.startswith("unison ") else None
     ran = answer.get("said", {}).get("engine")
-    if wanted in (None, "auto") or ran in (None, wanted):
+    if wanted not in ENGINES or wanted == "auto" or ran in (None, wanted):
         return None
     return f"ran with the engine {ran} instead: {answer['said'].get('engine_reason', 'it is not built yet')}"
