@@ -38,6 +38,7 @@ class _Interpreted(Program):
 
     def __init__(self, traced: TracedStep) -> None:
         self._traced = traced
+        self.kept = [not scratch for scratch in traced.scratch]
 
     def run(self, state: Sequence[torch.Tensor], captured: Sequence[torch.Tensor], feed: Feed) -> Outputs:
         traced, rows, left = self._traced, [], []

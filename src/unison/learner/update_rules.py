@@ -104,11 +104,18 @@ class AdamRule(UpdateRule):
         new_second = second * beta2 + (1 - beta2) * gradients * gradients
         # The moments are written before they are used: compilers then hold each of them once.
         _keep_where(skip, (first, new_first), (second, new_second))
-        # exp and not a power: a compiler that fuses this into the loop over entries computes it at each of them.
-        size = lr / (1 - torch.exp(count * math.log(beta1)))
-        root = (1 - torch.exp(count * math.log(beta2))).rsqrt()
+        size = lr / _bias_correction(count, beta1)
+        root = _bias_correction(count, beta2).rsqrt()
         new = new - size * first / (second.sqrt() * root + eps)
         _keep_where(skip, (parameters, new))
+
+
+def _bias_correction(count: Tensor, beta: float) -> Tensor:
+    """1 - beta^count."""
+    if not beta:
+        return torch.ones_like(count)
+    # exp and not a power: a compiler that fuses this into the loop over entries computes it at each of them.
+    return 1 - torch.exp(count * math.log(beta))
 
 
 class SGDRule(UpdateRule):

@@ -8,6 +8,7 @@ import torch
 
 from support.engines import Case, assert_agree, assert_results_agree
 from unison import SingleAgentRLModuleSpec
+from unison.learner.engines import xla
 
 NAMES = tuple("abcde")
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -49,6 +50,26 @@ def test_modules_with_other_settings_share_a_program(engine: str) -> None:
         assert_results_agree(wanted, found)
     assert_agree(eager, compiled)
     assert len(compiled.engine._functions) == 1
+
+
+def test_what_cannot_step_at_once_steps_one_after_another(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("jax")
+    run = xla.run_together
+
+    def failing(jobs: Any, places: int) -> Any:
+        if places > 1:
+            raise RuntimeError("no room")
+        return run(jobs, places)
+
+    monkeypatch.setattr(xla, "run_together", failing)
+    learners = [CASE.learner("eager"), CASE.learner("xla")]
+    for learner in learners:
+        results = train(learner, UPDATES[:2])
+    assert results[-1]["__all_modules__"]["engine"] == "xla"
+    assert "one after another, not at once: compiling failed with RuntimeError: no room" in caplog.text
+    assert_agree(*learners)
 
 
 def test_modules_come_and_go() -> None:

@@ -29,21 +29,23 @@ def disagreement(program: Program, traced: TracedStep, feed: Feed) -> str | None
     outputs = program.run(state, example.captured, _first_step(traced, feed))
     for number, (new, before, after) in enumerate(zip(state, example.before, example.after, strict=True)):
         if not traced.scratch[number]:
-            difference = _relative(new, before, after)
-            if difference > _tolerance(after):
-                return f"state {number} of shape {list(after.shape)} differs by {difference:.1%} of the step"
+            differing = difference(new, before, after)
+            if differing > tolerance(after):
+                return f"state {number} of shape {list(after.shape)} differs by {differing:.1%} of the step"
     for number, (mine, theirs) in enumerate(zip(outputs.metrics[0], example.metrics, strict=True)):
         mine, wanted = float(mine), float(theirs)
-        if wanted == wanted and not abs(mine - wanted) <= 1e-4 + _tolerance(theirs) * abs(wanted):
+        if wanted == wanted and not abs(mine - wanted) <= 1e-4 + tolerance(theirs) * abs(wanted):
             return f"metric {number} is {mine} instead of {wanted}"
     return None
 
 
-def _tolerance(tensor: Tensor) -> float:
+def tolerance(tensor: Tensor) -> float:
+    """The difference that is let pass in a tensor of this dtype."""
     return _TOLERANCE if tensor.dtype in (torch.float32, torch.float64) else 4 * _TOLERANCE
 
 
-def _relative(new: Tensor, before: Tensor, after: Tensor) -> float:
+def difference(new: Tensor, before: Tensor, after: Tensor) -> float:
+    """How far `new` is from `after`, in lengths of the step from `before`."""
     if not after.is_floating_point():
         return 0.0 if torch.equal(new, after) else 1.0
     ours, old, wanted = new.double(), before.double(), after.double()

@@ -14,8 +14,9 @@ from unison.learner.engines.cache import cache_directory
 from unison.learner.engines.compiled import CompiledEngine
 from unison.learner.engines.feed import Feed
 from unison.learner.engines.fingerprint import fingerprint
-from unison.learner.engines.program import Job, Outputs, Program, execute_together
+from unison.learner.engines.program import Job, Outputs, Program
 from unison.learner.engines.side_by_side import side_by_side
+from unison.learner.engines.together import Together
 from unison.learner.engines.torch_parts import TRACING, copy_all, map_arg
 from unison.learner.engines.traced import TracedStep
 
@@ -33,6 +34,7 @@ class InductorEngine(CompiledEngine):
     def __init__(self) -> None:
         super().__init__(_decompositions())
         self._functions: dict[str, _Function] = {}
+        self._together = Together(lambda feed: feed.count, _run)
 
     def refusal(self, learner: "TorchLearner") -> str | None:
         """See CompiledEngine.refusal."""
@@ -50,7 +52,7 @@ class InductorEngine(CompiledEngine):
 
     def execute(self, jobs: Sequence[Job]) -> list[Outputs]:
         """See CompiledEngine.execute. Modules of the same make take each step in one call."""
-        return execute_together(jobs, lambda feed: feed.count, _run)
+        return self._together.execute(jobs)
 
 
 class _Function:

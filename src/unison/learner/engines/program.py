@@ -1,7 +1,7 @@
 """What every compiled step can do."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,8 @@ class Program(ABC):
 
     make: int
     """Programs of the same make do the same on tensors of their own."""
+    kept: Sequence[bool]
+    """Of each piece of state, whether it counts after the step; what does not is scratch."""
 
     @abstractmethod
     def run(self, state: Sequence[Tensor], captured: Sequence[Tensor], feed: Feed) -> Outputs:
@@ -55,28 +57,3 @@ class Job:
     def run(self) -> Outputs:
         """Run it alone."""
         return self.program.run(self.state, self.captured, self.feed)
-
-
-def execute_together(
-    jobs: Sequence[Job],
-    likeness: Callable[[Feed], Any],
-    run: Callable[[Sequence[Job], int], list[Outputs]],
-) -> list[Outputs]:
-    """Run jobs that don't depend on each other, those of the same make and `likeness` by one call of `run`.
-
-    Its second argument is for how many jobs the program is to be: one of few sizes, so that batches with ever other
-    modules share programs.
-    """
-    groups: dict[Any, list[int]] = {}
-    for number, job in enumerate(jobs):
-        groups.setdefault((job.program.make, likeness(job.feed)), []).append(number)
-    outputs: dict[int, Outputs] = {}
-    for numbers in groups.values():
-        found = run([jobs[number] for number in numbers], _places(len(numbers)))
-        outputs |= dict(zip(numbers, found, strict=True))
-    return [outputs[number] for number in range(len(jobs))]
-
-
-def _places(count: int) -> int:
-    grain = 1 << max(0, count.bit_length() - 2)
-    return -(-count // grain) * grain if count > 4 else count

@@ -18,8 +18,9 @@ from unison.learner.engines.cache import cache_directory
 from unison.learner.engines.compiled import CompiledEngine
 from unison.learner.engines.feed import Feed
 from unison.learner.engines.fingerprint import fingerprint
-from unison.learner.engines.program import Job, Outputs, Program, execute_together
+from unison.learner.engines.program import Job, Outputs, Program
 from unison.learner.engines.recording import Untraceable
+from unison.learner.engines.together import Together
 from unison.learner.engines.torch_parts import copy_all
 from unison.learner.engines.traced import TracedStep
 
@@ -48,6 +49,7 @@ class XlaEngine(CompiledEngine):
         if not is_available():
             raise MissingExtraError("jax", "xla", "engine='xla'")
         self._functions: dict[str, _Function] = {}
+        self._together = Together(_likeness, run_together)
         self.max_operations: int | None = None
         """Longer steps, such as unrolled recurrent layers, are refused: compiling them takes minutes and gigabytes."""
 
@@ -76,7 +78,7 @@ class XlaEngine(CompiledEngine):
 
     def execute(self, jobs: Sequence[Job]) -> list[Outputs]:
         """See CompiledEngine.execute. Modules of the same make take their steps in one call."""
-        return execute_together(jobs, _likeness, run_together)
+        return self._together.execute(jobs)
 
 
 class _XlaProgram(Program):

@@ -1,0 +1,80 @@
+"""Jobs of one make in one call, once that call has been seen to do what each of them does alone."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from unison.learner.engines.checking import difference, tolerance
+from unison.learner.engines.feed import Feed
+from unison.learner.engines.program import Job, Outputs
+
+logger = logging.getLogger("unison")
+
+
+class Together:
+    """Runs jobs that don't depend on each other, those that are alike by one call.
+
+    Args:
+        likeness: what feeds of jobs must have in common for that.
+        run: takes the steps of jobs of one make. The second argument says for how many jobs the program is: one of
+            few sizes, so that batches with ever other modules share programs. For more than one, it computes everything
+            before it changes any state.
+    """
+
+    def __init__(self, likeness: Callable[[Feed], Any], run: Callable[[Sequence[Job], int], list[Outputs]]) -> None:
+        self._likeness = likeness
+        self._run = run
+        self._trusted: dict[tuple[int, int], bool] = {}
+
+    def execute(self, jobs: Sequence[Job]) -> list[Outputs]:
+        """Run all jobs; what each leaves, in their order."""
+        groups: dict[Any, list[int]] = {}
+        for number, job in enumerate(jobs):
+            groups.setdefault((job.program.make, self._likeness(job.feed)), []).append(number)
+        outputs: dict[int, Outputs] = {}
+        for numbers in groups.values():
+            outputs |= dict(zip(numbers, self._run_alike([jobs[n] for n in numbers]), strict=True))
+        return [outputs[number] for number in range(len(jobs))]
+
+    def _run_alike(self, jobs: Sequence[Job]) -> list[Outputs]:
+        places = _places(len(jobs))
+        trusted = places == 1 or self._trusted.get((jobs[0].program.make, places))
+        if trusted is None:
+            return self._try(jobs, places)
+        return self._run(jobs, places) if trusted else [job.run() for job in jobs]
+
+    def _try(self, jobs: Sequence[Job], places: int) -> list[Outputs]:
+        """Run jobs together for the first time; if that fails or disagrees, one after another, now and later."""
+        before = [[tensor.clone() for tensor in job.state] for job in jobs]
+        alone = replace(jobs[0], state=[tensor.clone() for tensor in jobs[0].state])
+        alone.run()
+        outputs: list[Outputs] = []
+        start = time.perf_counter()
+        try:
+            outputs = self._run(jobs, places)
+            reason = _disagreement(jobs[0], before[0], alone)
+        except Exception as error:  # a compiler may fail in ways that are its own
+            reason = f"compiling failed with {type(error).__name__}: {str(error).strip()[:200]}"
+        logger.debug("A program for %d modules at once: %.1f s.", places, time.perf_counter() - start)
+        self._trusted[jobs[0].program.make, places] = reason is None
+        if reason is None:
+            return outputs
+        logger.warning("Modules of one shape step one after another, not at once: %s.", reason)
+        for job, state in zip(jobs, before, strict=True):
+            for tensor, old in zip(job.state, state, strict=True):
+                tensor.copy_(old)
+        return [job.run() for job in jobs]
+
+
+def _disagreement(job: Job, before: Sequence[Any], alone: Job) -> str | None:
+    for number, (new, old, wanted) in enumerate(zip(job.state, before, alone.state, strict=True)):
+        if job.program.kept[number] and difference(new, old, wanted) > tolerance(wanted):
+            return f"state {number} of shape {list(wanted.shape)} is not what the module gets alone"
+    return None
+
+
+def _places(count: int) -> int:
+    grain = 1 << max(0, count.bit_length() - 2)
+    return -(-count // grain) * grain if count > 4 else count
