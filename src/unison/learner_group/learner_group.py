@@ -48,7 +48,7 @@ class LearnerGroup:
             # Ranks that drew seeds of their own would begin with other weights and shuffle in another order.
             config = config.copy().debugging(seed=secrets.randbits(31))
         self.config = config if config.is_frozen else config.copy().freeze()
-        self._factory = LearnerFactory(self.config, module_spec)
+        self._factory = LearnerFactory(self.config, module_spec, self.config.policies_to_train)
         self._transport: Transport = make_transport(self.config, self.config.num_learners)
         self._transport.start(self._factory, max(1, self.config.num_learners))
         self._updates = UpdatePipeline(self._transport, self.config)
@@ -218,26 +218,24 @@ class LearnerGroup:
         new_should_module_be_updated: ShouldUpdate = None,
     ) -> None:
         """Add a module to all Learners, with the same first weights, or to none."""
-        arguments = {
-            "module_id": module_id,
-            "module_spec": module_spec,
-            "config_overrides": config_overrides,
-            "new_should_module_be_updated": new_should_module_be_updated,
-        }
+        arguments = {"module_id": module_id, "module_spec": module_spec, "config_overrides": config_overrides}
         if module_id in self.get_module_ids():
             raise ModuleError(f"Module '{module_id}' exists already; remove it first, or choose another id.")
+        rule = self._factory.should_update
         self._factory.added[module_id] = arguments  # Before the call: a rank that is lost in it comes back with it.
         try:
             self._gather("ensure_module", arguments)
             if len(self) > 1:
                 self._change_all("set_module_state", state=self._ask_one("get_module_state", module_ids=[module_id]))
+            if new_should_module_be_updated is not None:
+                self.replace_should_update(new_should_module_be_updated)
         except BaseException:
             del self._factory.added[module_id]
             with suppress(Exception):  # What kept the module from being added counts.
                 self._gather("drop_module", module_id)
+            with suppress(Exception):
+                self.replace_should_update(rule)
             raise
-        if new_should_module_be_updated is not None:
-            self._factory.should_update = new_should_module_be_updated
         self._outside_changes += 1
 
     def remove_module(self, module_id: ModuleID) -> None:

@@ -27,16 +27,16 @@ class LearnerFactory:
     Args:
         config: the settings of the group.
         module_spec: the modules to begin with.
+        should_update: the rule of what trains: the setting `policies_to_train`, or what took its place.
         added: the arguments of `add_module`, by module id.
         removed: modules of the beginning that are gone, in the order in which they went.
-        should_update: what `add_module` last put in place of the setting `policies_to_train`.
     """
 
     config: AlgorithmConfig
     module_spec: SingleAgentRLModuleSpec | MultiAgentRLModuleSpec | None
+    should_update: ShouldUpdate
     added: dict[ModuleID, dict[str, Any]] = field(default_factory=dict[ModuleID, dict[str, Any]])
     removed: dict[ModuleID, None] = field(default_factory=dict[ModuleID, None])
-    should_update: ShouldUpdate = None
 
     def __call__(self, context: WorkerContext) -> "LearnerWorker":
         """The worker of one rank."""
@@ -50,8 +50,7 @@ class LearnerFactory:
             learner.remove_module(module_id)
         for arguments in self.added.values():
             learner.add_module(**arguments)
-        if self.should_update is not None:
-            learner.replace_should_update(self.should_update)
+        learner.replace_should_update(self.should_update)
         # Learners are alike: one of them writes down what it has learned.
         return LearnerWorker(learner, context.legacy if context.rank == 0 else None)
 

@@ -143,6 +143,40 @@ def test_modules_come_and_go() -> None:
             group.remove_module("c")
 
 
+def trained(learner: Any) -> list[str]:
+    return [module_id for module_id in learner.get_module_ids() if learner.should_module_be_updated(module_id)]
+
+
+def test_the_rule_of_what_trains_outlives_the_learners() -> None:
+    config = make_config().multi_agent(policies_to_train=["a"])
+    with make_group(config, ("a", "b")) as group:
+        assert group.foreach_learner(trained) == [["a"]]
+        group.replace_should_update(None)
+        group.resize(0)
+        assert group.foreach_learner(trained) == [["a", "b"]]
+        group.add_module(module_id="c", module_spec=SPEC, new_should_module_be_updated=["c"])
+        group.replace_should_update(None)
+        group.resize(0)
+        assert group.foreach_learner(trained) == [["a", "b", "c"]]
+
+
+def test_a_module_whose_rule_fails_is_not_added() -> None:
+    class Picky(PPOLearner):
+        def replace_should_update(self, should_update: Any) -> None:
+            super().replace_should_update(should_update)
+            if should_update == ["typo"]:
+                raise ModuleError("There is no module 'typo'.")
+
+    config = make_config(learner_class=Picky).multi_agent(policies_to_train=["a"])
+    with make_group(config, ("a", "b")) as group:
+        with pytest.raises(ModuleError, match="typo"):
+            group.add_module(module_id="c", module_spec=SPEC, new_should_module_be_updated=["typo"])
+        for _ in range(2):
+            assert group.get_module_ids() == ["a", "b"]
+            assert group.foreach_learner(trained) == [["a"]]
+            group.resize(0)
+
+
 def test_foreach_learner() -> None:
     with make_group() as group:
         assert group.foreach_learner(lambda learner, factor: factor * len(learner.module), factor=3) == [3]
