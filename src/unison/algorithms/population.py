@@ -62,19 +62,15 @@ class Population(ABC):
             policy_mapping_fn: who acts for which agent in all episodes from now on; None: as before.
 
         Raises:
-            ModuleError: the id is taken.
+            ModuleError: the id is taken, or policies_to_train names a module that does not exist.
             ConfigError: a setting is wrong, or agents have different spaces and the spec does not say which it has.
         """
         self._check_is_running()
         if policy_mapping_fn is not None:
             self._check_has_many_agents()
+        _check_trained(policies_to_train, [*self.module_ids, module_id])
         spec = self._completed(module_id, module_spec or SingleAgentRLModuleSpec())
-        self.learner_group.add_module(
-            module_id=module_id,
-            module_spec=spec,
-            config_overrides=config_overrides,
-            new_should_module_be_updated=policies_to_train,
-        )
+        self.learner_group.add_module(module_id=module_id, module_spec=spec, config_overrides=config_overrides)
         done: list[Runner] = []
         try:
             for runner in self._runners():
@@ -82,6 +78,8 @@ class Population(ABC):
                 done.append(runner)
             self.sync_weights()
             self.modules_changed()
+            if policies_to_train is not None:  # Last: then there is never an old rule to put back.
+                self.learner_group.replace_should_update(policies_to_train)
         except BaseException:
             for runner in done:
                 runner.remove_module(module_id)
@@ -136,7 +134,8 @@ class Population(ABC):
             policy_mapping_fn: who acts for which agent from now on; None: as before.
 
         Raises:
-            ModuleError: there is no such module, or it acts for the only agent.
+            ModuleError: there is no such module, it acts for the only agent, or policies_to_train names one that does
+                not exist then.
         """
         self._check_is_running()
         if policy_mapping_fn is not None:
@@ -144,6 +143,7 @@ class Population(ABC):
         specs = self._specs()
         if module_id not in specs:
             raise ModuleError(f"There is no module '{module_id}'. Known: {sorted(specs)}.")
+        _check_trained(policies_to_train, [known for known in specs if known != module_id])
         done: list[Runner] = []
         try:
             for runner in self._runners():
@@ -165,10 +165,7 @@ class Population(ABC):
     def set_policies_to_train(self, policies_to_train: ShouldUpdate) -> None:
         """Say anew which modules train: their ids, a function `(module_id, batch) -> bool`, or None for all."""
         self._check_is_running()
-        if policies_to_train is not None and not callable(policies_to_train):
-            unknown = sorted(set(policies_to_train) - set(self.module_ids))
-            if unknown:
-                raise ModuleError(f"policies_to_train names {unknown}, but the modules are {self.module_ids}.")
+        _check_trained(policies_to_train, self.module_ids)
         self.learner_group.replace_should_update(policies_to_train)
 
     def set_policy_mapping_fn(self, policy_mapping_fn: PolicyMapping) -> None:
@@ -226,6 +223,15 @@ class Population(ABC):
     def _check_has_many_agents(self) -> None:
         if not self.config.is_multi_agent:
             raise ConfigError("policy_mapping_fn is for environments of many agents; this one has one.")
+
+
+def _check_trained(policies_to_train: ShouldUpdate, module_ids: list[ModuleID]) -> None:
+    """Raise ModuleError if what trains is none of these modules."""
+    if policies_to_train is None or callable(policies_to_train):
+        return
+    unknown = sorted(set(policies_to_train) - set(module_ids))
+    if unknown:
+        raise ModuleError(f"policies_to_train names {unknown}, but the modules are {module_ids}.")
 
 
 def _specs_of(learner: TorchLearner) -> dict[ModuleID, SingleAgentRLModuleSpec]:

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from support.learners import DISCRETE, OBS, assert_same, make_columns, make_config
 from unison import ALL_MODULES, LearnerGroup, SingleAgentRLModuleSpec
 from unison.errors import BatchError, LearnerGroupError, ModuleError
+from unison.modules import ActorCritic
 
 SPEC = SingleAgentRLModuleSpec(observation_space=OBS, action_space=DISCRETE, model_config={"hidden_sizes": (8,)})
 
@@ -68,6 +70,35 @@ def test_modules_come_and_go_on_all_learners(pair: LearnerGroup) -> None:
     with pytest.raises(ModuleError, match="no module 'new'"):
         pair.remove_module("new")
     assert set(pair.get_weights()) == {"default_policy"}
+
+
+class Refused(ActorCritic):
+    """Can't be built in some processes."""
+
+    def __init__(self, **settings: Any) -> None:
+        if "REFUSES" in os.environ:
+            raise ModuleError("not here")
+        super().__init__(**settings)
+
+
+def refuse(learner: Any, rank: int) -> Any:
+    """Let Learner `rank` refuse the module, and no other; returns which modules train."""
+    os.environ.pop("REFUSES", None)
+    if learner.collective.rank == rank:
+        os.environ["REFUSES"] = ""
+    return learner.should_update
+
+
+def test_a_module_that_one_learner_refuses_leaves_the_rule_as_it_was(pair: LearnerGroup) -> None:
+    spec = replace(SPEC, module_class=Refused)
+    pair.foreach_learner(refuse, rank=1)
+    with pytest.raises(ModuleError, match="not here"):
+        pair.add_module(module_id="new", module_spec=spec, new_should_module_be_updated=["new"])
+    assert pair.foreach_learner(refuse, rank=-1) == [None, None]
+    pair.add_module(module_id="new", module_spec=spec, new_should_module_be_updated=["new"])
+    assert pair.foreach_learner(refuse, rank=-1) == [["new"], ["new"]]
+    pair.replace_should_update(None)
+    pair.remove_module("new")
 
 
 def test_a_checkpoint_brings_its_modules_to_all_learners(pair: LearnerGroup, tmp_path: Path) -> None:

@@ -144,6 +144,29 @@ def test_all_or_none(algorithm: Any) -> None:
         algorithm.remove_module("nobody")
 
 
+def rule(algorithm: Any) -> Any:
+    return algorithm.learner_group.foreach_learner(lambda learner: learner.should_update)[0]
+
+
+def test_who_trains_changes_with_the_modules_or_not_at_all(algorithm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModuleError, match=r"names \['typo'\]"):
+        algorithm.add_module(module_id="new", policies_to_train=["typo"])
+    assert (algorithm.module_ids, rule(algorithm)) == (["main"], None)
+    with monkeypatch.context() as broken:
+        broken.setattr(algorithm.env_runner, "add_module", lambda **_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            algorithm.add_module(module_id="new", policies_to_train=["new"])
+    assert (algorithm.module_ids, rule(algorithm)) == (["main"], None)
+    algorithm.add_module(module_id="new", policies_to_train=["new"])
+    assert rule(algorithm) == ["new"]
+    with pytest.raises(ModuleError, match=r"names \['new'\], but the modules are \['main'\]"):
+        algorithm.remove_module("new", policies_to_train=["new"])
+    assert (algorithm.module_ids, rule(algorithm)) == (["main", "new"], ["new"])
+    assert list(algorithm.env_runner.modules) == ["main", "new"]
+    algorithm.remove_module("new", policies_to_train=["main"])
+    assert rule(algorithm) == ["main"]
+
+
 def test_a_checkpoint_carries_the_population(algorithm: Any, tmp_path: Path) -> None:
     algorithm.train()
     algorithm.add_snapshot("past", of="main", policy_mapping_fn=against("past"))
