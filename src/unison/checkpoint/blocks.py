@@ -7,8 +7,8 @@ hashes it in pieces that still lie in its cache from being read or written.
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 
 Transfer = Callable[[int, list[memoryview], int], int]
 """`os.preadv` or `os.pwritev`."""
@@ -34,7 +34,8 @@ def transfer_blocks(
 ) -> list[str]:
     """Read or write the whole file, which is the buffers one after another; return the digest of each block.
 
-    The buffers are asked for one after another, as they are needed.
+    The buffers are asked for one after another, as they are needed. When this returns or raises, no thread is still
+    at work on the descriptor.
 
     Raises:
         OSError: reading or writing failed.
@@ -57,14 +58,19 @@ def transfer_blocks(
     if first is None:
         return []
     helpers = [pool.submit(work) for _ in range(_THREADS - 1)] if sum(map(len, first[1])) == block else []
-    digests[0] = _transfer_block(transfer, descriptor, first[1], 0)
-    work()
+    try:
+        digests[0] = _transfer_block(transfer, descriptor, first[1], 0)
+        work()
+    finally:
+        with lock:
+            blocks.close()  # After an error nobody begins another block.
+        wait(helpers)
     for helper in helpers:
         helper.result()
     return [digests[index] for index in range(len(digests))]
 
 
-def _blocks(buffers: Iterable[memoryview], block: int) -> Iterator[tuple[int, Sequence[memoryview]]]:
+def _blocks(buffers: Iterable[memoryview], block: int) -> Generator[tuple[int, Sequence[memoryview]]]:
     index, views, room = 0, list[memoryview](), block
     for buffer in buffers:
         while len(buffer):
