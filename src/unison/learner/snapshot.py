@@ -27,7 +27,7 @@ class Snapshot:
     def __init__(self, learner: "TorchLearner", module_ids: Collection[ModuleID]) -> None:
         self._learner = learner
         self._slots = learner.optimizers.active(module_ids)
-        self._tensors = list(tensors_of(learner, self._slots).values())
+        self._tensors = list(tensors_of(learner, self._slots, module_ids).values())
         # One of several Learners may have to undo an update when it has begun the next one.
         memory = [] if learner.distributed else learner.snapshot_memory
         self._values = learner.snapshot_memory = _copies(self._tensors, memory)
@@ -59,16 +59,17 @@ class Snapshot:
                 slot.optimizer.load_state_dict(self._own_states[id(slot)])
 
 
-def tensors_of(learner: "TorchLearner", slots: Sequence[OptimizerSlot]) -> dict[str, Tensor]:
-    """By name, the tensors that an update with these optimizers may change."""
+def tensors_of(
+    learner: "TorchLearner", slots: Sequence[OptimizerSlot], module_ids: Collection[ModuleID]
+) -> dict[str, Tensor]:
+    """By name, the tensors that an update of these modules, by these optimizers, may change."""
     tensors: dict[str, Tensor] = {}
     for slot in slots:
         for number, group in enumerate(slot.groups):
             for name, buffer in group.buffers().items():
                 if name not in ("gradients", "last_non_finite"):
                     tensors[f"{slot.module_id}/{slot.name}/{number}/{name}"] = buffer
-    concerned = dict.fromkeys(slot.module_id for slot in slots if slot.module_id in learner.module)
-    for module_id in concerned:
+    for module_id in module_ids:
         # Parameters without an optimizer may move as well: target networks do.
         for name, parameter in learner.module[module_id].named_parameters():
             if not learner.optimizers.is_owned(parameter):

@@ -119,6 +119,30 @@ def test_a_module_that_owns_what_others_share_keeps_all_of_its_optimizers() -> N
     assert "a" in learner.update_from_batch({"a": make_columns(8)})
 
 
+def test_a_failed_update_puts_the_target_of_a_module_without_optimizers_back() -> None:
+    class SameLayers(MultiAgentRLModule):
+        def setup(self) -> None:
+            for name, child in self["a"].named_children():
+                setattr(self["b"], name, child)
+            self["b"].target = torch.nn.Parameter(torch.zeros(2), requires_grad=False)
+
+    class Failing(PPOLearner):
+        def after_gradient_step_for_module(self, *, module_id: str, config: Any) -> None:
+            target: Any = self.module["b"].target
+            target.add_(1.0)
+
+        def after_gradient_based_update(self, *, timesteps: Any) -> None:
+            raise RuntimeError(f"the target was {self.module['b'].target.tolist()}")
+
+    spec = MultiAgentRLModuleSpec(marl_module_class=SameLayers, module_specs={"a": SPEC, "b": SPEC})
+    learner = Failing(config=make_config().multi_agent(policies={"a", "b"}), module_spec=spec)
+    learner.build()
+    assert {module_id for module_id, _ in learner.optimizers.slots} == {"a"}
+    with pytest.raises(RuntimeError, match=r"the target was \[1.0, 1.0\]"):
+        learner.update_from_batch({"b": make_columns(8)})
+    assert learner.module["b"].target.tolist() == [0.0, 0.0]
+
+
 def test_layers_that_no_module_contains_are_trained_under_all_modules() -> None:
     class Critic(MultiAgentRLModule):
         def setup(self) -> None:
