@@ -35,7 +35,8 @@ class LearnerState(ABC):
         Args:
             state: what `get_state` returned.
             shared: for a state that is to be all there is of its modules: which parameters they shared where it was
-                got. They must share the same here, and no optimizer may be without a state.
+                got. They must share the same here, no optimizer may be without a state, and modules that the state
+                lacks must be such as can be removed.
         """
 
     @abstractmethod
@@ -69,8 +70,9 @@ class LearnerState(ABC):
 
         Args:
             path: the checkpoint directory.
-            settings: whose learning rates, optimizer settings and scheduled coefficients count from now on, where
-                the checkpoint's config differs from this Learner's: those of the "checkpoint", or of the "config".
+            settings: whose learning rates, optimizer settings and coefficients count from now on, where the
+                checkpoint's config differs from this Learner's: those of the "checkpoint", or of the "config". What has
+                a schedule in this Learner's config follows it from the next update on, either way.
             module_ids: only these modules, with their optimizers and coefficients; or for each of them the id that it
                 is to go by here. One that is missing here is added; everything else stays as it is.
             components: only these of "rl_module", "optimizer" and "learner".

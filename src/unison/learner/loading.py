@@ -109,7 +109,7 @@ def take_over(
                     holder.remove_module(module_id)
             raise
     if options.is_whole and adds:
-        for module_id in before:
+        for module_id in reversed(before):  # The first of those that share something has its optimizer.
             if module_id not in names:
                 holder.remove_module(module_id)
     if options.is_whole:
@@ -124,8 +124,13 @@ def report_differences(config: AlgorithmConfig, saved: Mapping[str, Any], settin
     if not isinstance(saved.get("config"), Mapping):
         return {}
     differences = differing_settings(config.to_dict(), saved["config"])
+    schedules = config.scheduled_settings()
+    moving = {f"training.{name}" for name, schedule in schedules.items() if not schedule.is_constant}
     for name, (own, other) in differences.items():
-        logger.warning("%s is %r here but %r in the checkpoint; optimizers go by the %s.", name, own, other, settings)
+        rule = (
+            "the schedule here counts from the next update on" if name in moving else f"optimizers go by the {settings}"
+        )
+        logger.warning("%s is %r here but %r in the checkpoint; %s.", name, own, other, rule)
     return differences
 
 

@@ -55,6 +55,7 @@ def check_state(
     if shared is not None:
         _check_sharing(learner, weights, shared)
         _check_is_whole(learner, weights, optimizers)
+        _check_leaving(learner, weights)
     _check_optimizers(learner, optimizers)
     rest = state.get("learner")
     if rest is not None:
@@ -228,6 +229,16 @@ def _check_is_whole(
             '["rl_module"] to load weights alone, or register the optimizers under the names of the state: '
             f"{[f'{m}/{name}' for m, named in optimizers.items() for name in named]}."
         )
+
+
+def _check_leaving(learner: "TorchLearner", staying: Collection[ModuleID]) -> None:
+    """Raise where a module that the state lacks can't be removed, the last one first."""
+    remaining = dict(learner.module.items())
+    for module_id in reversed(list(remaining)):
+        if module_id not in staying:
+            del remaining[module_id]
+            kept = [p for module in remaining.values() for p in module.parameters()]
+            learner.optimizers.check_removal(module_id, keep=kept)
 
 
 def _check_known(learner: "TorchLearner", module_ids: Collection[ModuleID] | None) -> None:

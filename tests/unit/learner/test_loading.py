@@ -14,7 +14,7 @@ from support.learners import DISCRETE, OBS, assert_same, make_columns, make_conf
 from unison import MultiAgentRLModule, MultiAgentRLModuleSpec, SingleAgentRLModuleSpec
 from unison.algorithms import PPOLearner
 from unison.checkpoint import read_checkpoint, write_checkpoint
-from unison.errors import CheckpointError, ModuleError, StateError
+from unison.errors import CheckpointError, ModuleError, OptimizerError, StateError
 from unison.modules import ActorCritic
 
 SPEC = SingleAgentRLModuleSpec(observation_space=OBS, action_space=DISCRETE, model_config={"hidden_sizes": (5,)})
@@ -218,6 +218,52 @@ def test_modules_that_share_something_else_are_refused(tmp_path: Path) -> None:
         with pytest.raises(StateError, match=r"encoder\.layers\.0\.weight' of module 'b' is .*same marl_module_class"):
             target.load_state(tmp_path / "c")
         assert everything(target) == before
+
+
+def test_modules_that_share_layers_make_way_for_those_of_the_checkpoint(tmp_path: Path) -> None:
+    shared_learner(module_ids=("c", "d"), ties=False).save_state(tmp_path / "c")
+    learner = shared_learner()
+    learner.load_state(tmp_path / "c")
+    assert list(learner.module) == ["c", "d"]
+    assert {module_id for module_id, _ in learner.optimizers.slots} == {"c", "d"}
+
+
+class LaterOwner(PPOLearner):
+    """The encoder that "a" and "b" share is moved by an optimizer of "b"."""
+
+    def configure_optimizers_for_module(self, module_id: str, config: Any) -> None:
+        named = self.module[module_id].named_parameters()
+        params = [p for name, p in named if module_id == "b" or not name.startswith("encoder")]
+        self.register_optimizer(module_id=module_id, optimizer=torch.optim.Adam(params), params=params)
+
+
+def test_a_module_that_cannot_go_is_noticed_before_anything_changes(tmp_path: Path) -> None:
+    spec = SingleAgentRLModuleSpec(observation_space=OBS, action_space=DISCRETE, model_config={"hidden_sizes": (8,)})
+    learners: list[Any] = []
+    for ids, marl_class in ((("a",), MultiAgentRLModule), (("a", "b"), SharedEncoder)):
+        specs = MultiAgentRLModuleSpec(marl_module_class=marl_class, module_specs=dict.fromkeys(ids, spec))
+        learners.append(LaterOwner(config=make_config().multi_agent(policies=set(ids)), module_spec=specs))
+        learners[-1].build()
+    alone, both = learners
+    alone.update_from_batch({"a": make_columns(8)})
+    alone.save_state(tmp_path / "c")
+    before = everything(both)
+    with pytest.raises(OptimizerError, match="Module 'b' owns the optimizer of parameters that other modules share"):
+        both.load_state(tmp_path / "c")
+    assert everything(both) == before
+
+
+def test_a_schedule_here_counts_whatever_the_checkpoint_says(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_learner(make_config(lr=[[0, 1e-2], [1000, 1e-4]], entropy_coeff=0.25)).save_state(tmp_path / "c")
+    learner = make_learner(make_config(lr=[[0, 1e-3], [1000, 1e-3], [1001, 1e-5]], entropy_coeff=0.5))
+    learner.load_state(tmp_path / "c")
+    said = {record.getMessage().partition(" ")[0]: record.getMessage() for record in caplog.records}
+    assert said["training.lr"].endswith("; the schedule here counts from the next update on.")
+    assert said["training.entropy_coeff"].endswith("; optimizers go by the checkpoint.")
+    assert learner._get_optimizer_lr(learner.get_optimizer()) == 1e-2
+    learner.update_from_batch(make_columns(8))
+    assert learner._get_optimizer_lr(learner.get_optimizer()) == 1e-3
+    assert float(learner.coefficients["default_policy"]["entropy_coeff"]) == 0.25
 
 
 def test_an_optimizer_without_a_state_is_refused(tmp_path: Path) -> None:
