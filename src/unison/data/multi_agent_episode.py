@@ -32,7 +32,8 @@ class MultiAgentEpisode:
 
     Agents need not act at each step. The step of an agent lasts from its action to its next
     observation; the rewards in between add up. A reward that comes while none of its actions is
-    open belongs to its latest step, or, if this chunk has none, to its next.
+    open belongs to its latest step, or, if this chunk has none, to its next; an agent that ends before
+    a next step has it in `get_return` alone.
 
     Args:
         id_: made up if None; the agents' episodes are named `"<id_>/<agent id>"`.
@@ -108,8 +109,9 @@ class MultiAgentEpisode:
         return self._module_ids[agent_id]
 
     def get_return(self) -> float:
-        """The sum of all agents' rewards in this chunk."""
-        return sum(episode.get_return() for episode in self.agent_episodes.values())
+        """The sum of all agents' rewards in this chunk, those that belong to no closed step included."""
+        closed = sum(episode.get_return() for episode in self.agent_episodes.values())
+        return closed + sum(pending.reward for pending in self._pending.values())
 
     def add_env_reset(
         self, observations: Mapping[AgentID, Tree], infos: Mapping[AgentID, dict[str, Any]] | None = None

@@ -79,6 +79,18 @@ def test_cut_carries_open_steps_over() -> None:
     assert chunk.agent_episodes["b"].t_started == 1
 
 
+def test_the_reward_of_an_agent_that_ends_without_a_step_in_its_chunk_counts() -> None:
+    episode = MultiAgentEpisode("e")
+    episode.add_env_reset({"a": 0, "b": 0})
+    episode.add_env_step({"a": 1, "b": 1}, {"a": 7, "b": 8}, {"a": 1.0, "b": 1.0})
+    chunk = episode.cut()
+    chunk.add_env_step({"b": 2}, {"b": 9}, {"a": 5.0, "b": 2.0}, terminateds={"a": True})
+    assert chunk.agent_episodes["a"].is_terminated
+    assert len(chunk.agent_episodes["a"]) == 0
+    assert (episode.get_return(), chunk.get_return()) == (2.0, 7.0)
+    assert MultiAgentEpisode.from_state(chunk.get_state()).get_return() == 7.0
+
+
 def test_modules_are_mapped_once_an_episode() -> None:
     calls: list[str] = []
 
