@@ -120,9 +120,9 @@ class RunnerGroup(Runner):
     def remove_module(self, module_id: ModuleID) -> None:
         """Remove a module from all runners."""
         self._wait_for_all()
-        self._on_all("change", "drop_module", module_id)
-        if self._roster.added.pop(module_id, None) is None:
+        if self._roster.added.pop(module_id, None) is None:  # Before the call, as in add_module.
             self._roster.removed[module_id] = None
+        self._on_all("change", "drop_module", module_id)
 
     def set_policy_mapping_fn(self, policy_mapping_fn: PolicyMapping) -> None:
         """Say anew which module acts for which agent, on all runners."""
@@ -145,9 +145,10 @@ class RunnerGroup(Runner):
         self._on_all("call", "reset_environments")
 
     def get_state(self) -> dict[str, Any]:
-        """The states of all runners, in order, and what was reported."""
+        """The states of all runners, in order, the counts of those that are gone, and what was reported."""
         states = [self._insist(runner, "get_state") for runner in self._runners]
-        return {"runners": states, "reported": dict(self._reported)}
+        retired = [{"metrics": metrics, "num_environment_restarts": count} for metrics, count in self._retired]
+        return {"runners": states, "retired": retired, "reported": dict(self._reported)}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a state of `get_state`; with another number of runners, as many as both have."""
@@ -155,7 +156,11 @@ class RunnerGroup(Runner):
             state = {"runners": [state], "reported": self._reported}  # that of a single runner in one process
         for runner, saved in zip(self._runners, state["runners"], strict=False):
             self._insist(runner, "set_state", state=saved)
-        self._reports = {i: (s["metrics"], s["num_environment_restarts"]) for i, s in enumerate(state["runners"])}
+        saved_reports = [
+            (s["metrics"], s["num_environment_restarts"]) for s in (*state["runners"], *state.get("retired", ()))
+        ]
+        present = min(len(self._runners), len(state["runners"]))
+        self._reports, self._retired = dict(enumerate(saved_reports[:present])), saved_reports[present:]
         self._reported = dict(state["reported"])
 
     def stop(self) -> None:

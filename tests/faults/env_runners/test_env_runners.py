@@ -173,6 +173,24 @@ def test_killed_while_loading(trio: RunnerGroup) -> None:
     assert steps(trio.sample(num_timesteps=90)) == 90
 
 
+def test_counts_go_on_after_a_loss_and_a_load(trio: RunnerGroup) -> None:
+    """What lost runners had counted is part of the state, also for fewer runners, and of that state in turn."""
+    trio.sample(num_timesteps=90)
+    kill(pids(trio)[1])
+    trio.sample(num_timesteps=90)
+    assert trio.get_metrics()["num_env_steps_sampled_lifetime"] == 180
+    state = trio.get_state()
+    for count in (2, 1):
+        other = make_runner(make_config(count))
+        other.set_state(state)
+        other.set_state(state)
+        other.sample(num_timesteps=90, random_actions=True)
+        metrics, state = other.get_metrics(), other.get_state()
+        other.stop()
+        assert metrics["num_env_steps_sampled"] == 90
+    assert metrics["num_env_steps_sampled_lifetime"] == 360
+
+
 def test_all_are_killed(trio: RunnerGroup) -> None:
     for pid in pids(trio):
         kill(pid)
