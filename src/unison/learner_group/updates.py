@@ -200,8 +200,9 @@ class UpdatePipeline:
             restarts = recover(self.transport, error, num_updates=self.num_updates, allowed=allowed)
             self._restarts_in_a_row += restarts
             self.counts.restarts += restarts
-            for ticket in self._in_flight:
-                ticket.call = self.transport.call("update", *ticket.arguments, return_state=ticket.return_state)
+            with suppress(WorkerError):  # a rank was lost again: the old call, which failed, will tell once more
+                for ticket in self._in_flight:
+                    ticket.call = self.transport.call("update", *ticket.arguments, return_state=ticket.return_state)
         except BaseException:
             self.counts.failed += len(self._in_flight)
             self._in_flight.clear()

@@ -18,7 +18,9 @@ from support.traps import Trap, lift_limit, make_trapped, state_of, update_often
 from unison import LearnerGroup, SingleAgentRLModuleSpec
 from unison.checkpoint import read_checkpoint
 from unison.errors import BatchError, LearnerGroupError
+from unison.learner_group import updates
 from unison.learner_group.failures import WorkerError
+from unison.learner_group.recovery import recover
 from unison.learner_group.shared_memory import SharedMemoryError
 
 SPEC = SingleAgentRLModuleSpec(observation_space=OBS, action_space=DISCRETE, model_config={"hidden_sizes": (64,)})
@@ -251,3 +253,25 @@ def test_survivors_that_are_updates_ahead(undisturbed: LearnerGroup, trap: Trap)
         group.foreach_learner(update_often, number=3)
         assert states(group)["counters/num_updates"] == 3
         assert group.get_stats()["restarts"] == 1
+
+
+def test_lost_again_after_a_recovery(
+    group: LearnerGroup, trap: Trap, path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rank dies after all were whole again and before the update is handed in anew."""
+    pids: list[int] = []
+
+    def recover_and_kill(transport: Any, *args: Any, **kwargs: Any) -> int:
+        restarts = recover(transport, *args, **kwargs)
+        if not pids:
+            pids.append(transport.pids[0])
+            os.kill(pids[0], signal.SIGKILL)
+            assert wait_until(lambda: not is_alive(pids[0]))
+        return restarts
+
+    monkeypatch.setattr(updates, "recover", recover_and_kill)
+    restarts = group.get_stats()["restarts"]
+    trap.set("inside", "kill", 1)
+    update(group, 1)
+    assert group.get_stats()["restarts"] == restarts + 2
+    assert_same(states(group), path[2])
