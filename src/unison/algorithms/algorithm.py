@@ -181,10 +181,10 @@ class Algorithm(Population, ABC):
             part.check_state(parts.get(name))
         evaluator = self._evaluator_like(parts["evaluator"])
         options = LoadOptions(settings, module_classes=module_classes)
-        mapping = read_mapping(path, checkpoint.metadata)
+        mapping = read_mapping(path, checkpoint.metadata, self.policy_mapping_fn)
         before = self.module_ids
         differences = take_over(self.learner_group, path, checkpoint, options)
-        self.policy_mapping_fn = mapping or self.policy_mapping_fn
+        self.policy_mapping_fn = mapping
         for runner in {id(r): r for r in (*self._runners(), evaluator) if r is not None}.values():
             self._bring_up_to_date(runner, before)
         self._replace_evaluator(evaluator, parts["evaluator"])

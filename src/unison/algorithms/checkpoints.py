@@ -53,13 +53,13 @@ def read_whole(path: str | Path) -> Checkpoint:
     return checkpoint
 
 
-def read_mapping(path: str | Path, metadata: Mapping[str, Any]) -> PolicyMapping | None:
-    """What had been put in place of the setting `policy_mapping_fn`; None if nothing was, or it can't be stored."""
+def read_mapping(path: str | Path, metadata: Mapping[str, Any], present: PolicyMapping | None) -> PolicyMapping | None:
+    """What took the place of the setting `policy_mapping_fn` (None: nothing); `present` where it can't be stored."""
     try:
         return from_plain(metadata.get("policy_mapping_fn"))
     except ConfigError as error:
         logger.warning("%s: the policy_mapping_fn was not saved: %s Give it by set_policy_mapping_fn().", path, error)
-        return None
+        return present
 
 
 def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> AlgorithmConfig:

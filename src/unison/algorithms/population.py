@@ -13,6 +13,7 @@ from unison.learner import TorchLearner
 from unison.learner.learner import ShouldUpdate
 from unison.learner_group import LearnerGroup
 from unison.modules import SingleAgentRLModuleSpec
+from unison.registry import lookup
 from unison.sampling import LocalRunner, Runner
 from unison.types import ModuleID
 
@@ -69,7 +70,7 @@ class Population(ABC):
         if policy_mapping_fn is not None:
             self._check_has_many_agents()
         _check_trained(policies_to_train, [*self.module_ids, module_id])
-        spec = self._completed(module_id, module_spec or SingleAgentRLModuleSpec())
+        spec = self._completed(module_id, module_spec)
         self.learner_group.add_module(module_id=module_id, module_spec=spec, config_overrides=config_overrides)
         done: list[Runner] = []
         try:
@@ -194,15 +195,20 @@ class Population(ABC):
         for module_id, spec in specs.items():
             if module_id not in known:
                 runner.add_module(module_id=module_id, module_spec=spec)
-        if self.policy_mapping_fn is not None:
+        if self.config.is_multi_agent:
             runner.set_policy_mapping_fn(self.policy_mapping_fn)
 
     def _specs(self) -> dict[ModuleID, SingleAgentRLModuleSpec]:
         """The spec of each module that the Learners have now."""
         return self.learner_group.foreach_learner(_specs_of)[0]
 
-    def _completed(self, module_id: ModuleID, spec: SingleAgentRLModuleSpec) -> SingleAgentRLModuleSpec:
+    def _completed(self, module_id: ModuleID, spec: SingleAgentRLModuleSpec | None) -> SingleAgentRLModuleSpec:
         """The spec with what it leaves open filled in."""
+        of_all: Any = self.config.rl_module_spec
+        general = of_all if isinstance(of_all, SingleAgentRLModuleSpec) else SingleAgentRLModuleSpec()
+        spec = general if spec is None else spec
+        module_class = spec.module_class or general.module_class or lookup("module", self.config.default_module)
+        spec = replace(spec, module_class=module_class)
         if spec.model_config is None:
             spec = replace(spec, model_config=dict(self.config.model_config))
         if spec.observation_space is not None and spec.action_space is not None:

@@ -196,7 +196,7 @@ class EnvRunner(LocalRunner):
         if module_id == self.module_id:
             raise ModuleError(f"Module '{module_id}' acts for the only agent; it can't be removed.")
 
-    def set_policy_mapping_fn(self, policy_mapping_fn: PolicyMapping) -> None:
+    def set_policy_mapping_fn(self, policy_mapping_fn: PolicyMapping | None) -> None:
         """There is nothing to map: raises ConfigError."""
         raise ConfigError("policy_mapping_fn is for environments of many agents; this one has one.")
 

@@ -50,8 +50,8 @@ class Runner(ABC):
         """
 
     @abstractmethod
-    def set_policy_mapping_fn(self, policy_mapping_fn: PolicyMapping) -> None:
-        """Say anew which module acts for which agent, for all episodes that begin from now on.
+    def set_policy_mapping_fn(self, policy_mapping_fn: PolicyMapping | None) -> None:
+        """Say anew which module acts for which agent in all episodes that begin from now on; None: as the config says.
 
         Raises:
             ConfigError: the environment has one agent.

@@ -124,7 +124,7 @@ class RunnerGroup(Runner):
             self._roster.removed[module_id] = None
         self._on_all("change", "drop_module", module_id)
 
-    def set_policy_mapping_fn(self, policy_mapping_fn: PolicyMapping) -> None:
+    def set_policy_mapping_fn(self, policy_mapping_fn: PolicyMapping | None) -> None:
         """Say anew which module acts for which agent, on all runners."""
         self._wait_for_all()
         self._roster.policy_mapping_fn = policy_mapping_fn

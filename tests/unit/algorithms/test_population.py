@@ -9,8 +9,7 @@ import pytest
 import torch
 from pettingzoo import ParallelEnv
 
-from unison import PPOConfig, SACConfig, SingleAgentRLModuleSpec
-from unison.algorithms.sac.module import SACModule
+from unison import PPOConfig, SACConfig
 from unison.errors import ConfigError, ModuleError
 from unison.modules.spaces import Space
 
@@ -246,7 +245,7 @@ def test_in_a_replay_modules_have_settings_of_their_own_and_go_with_their_steps(
     try:
         algorithm.train()
         algorithm.save_state(tmp_path / "saved")
-        new = {"module_spec": SingleAgentRLModuleSpec(SACModule), "config_overrides": {"n_step": 3, "gamma": 0.5}}
+        new: dict[str, Any] = {"config_overrides": {"n_step": 3, "gamma": 0.5}}
         algorithm.add_module(module_id="new", **new, policy_mapping_fn=against("new"))
         drawn.clear()
         algorithm.train()
@@ -260,8 +259,9 @@ def test_in_a_replay_modules_have_settings_of_their_own_and_go_with_their_steps(
         algorithm.remove_module("new", policy_mapping_fn=always_main)
         assert list(algorithm.replay.modules) == ["main"]
         assert "main" in algorithm.train()["learners"]
-        algorithm.add_module(module_id="new", **new, policy_mapping_fn=always_main)
+        algorithm.add_module(module_id="new", **new, policy_mapping_fn=against("new"))
         algorithm.load_state(tmp_path / "saved")
+        assert algorithm.policy_mapping_fn is None  # What was saved went by the config's mapping.
         assert "main" in algorithm.train()["learners"]
     finally:
         algorithm.stop()

@@ -66,7 +66,8 @@ class MultiAgentEnvRunner(LocalRunner):
             evaluation=evaluation,
             has_members=True,
         )
-        self._mapping: PolicyMapping = policy_mapping(config, self.modules.keys())
+        self._configured_mapping: PolicyMapping = policy_mapping(config, self.modules.keys())
+        self._mapping = self._configured_mapping
         self._roles: dict[ModuleID, Role] = {}
         self._stages: list[Stage | None] = [None] * self.num_envs
         self._world_seeds: list[int] = []
@@ -224,6 +225,6 @@ class MultiAgentEnvRunner(LocalRunner):
             if stage is not None and module_id in stage.episode.module_ids.values():
                 self._stages[index] = None  # Its episode can't go on.
 
-    def set_policy_mapping_fn(self, policy_mapping_fn: PolicyMapping) -> None:
+    def set_policy_mapping_fn(self, policy_mapping_fn: PolicyMapping | None) -> None:
         """See Runner.set_policy_mapping_fn."""
-        self._mapping = policy_mapping_fn
+        self._mapping = policy_mapping_fn or self._configured_mapping
