@@ -15,8 +15,11 @@ from support.hosted import children, is_alive, wait_until
 from support.runs import tiny_config
 from unison.config import AlgorithmConfig
 from unison.errors import LearnerGroupError
+from unison.learner_group.failures import WorkerError
 from unison.learner_group.transports import make_runner_transport
+from unison.modules import SingleAgentRLModuleSpec
 from unison.sampling import RunnerGroup, make_runner
+from unison.sampling.remote_runner import RemoteRunner
 from unison.types import tree_leaves
 
 SLOW_STEP_S = 0.005
@@ -189,6 +192,28 @@ def test_counts_go_on_after_a_loss_and_a_load(trio: RunnerGroup) -> None:
         other.stop()
         assert metrics["num_env_steps_sampled"] == 90
     assert metrics["num_env_steps_sampled_lifetime"] == 360
+
+
+def test_killed_before_a_module_is_removed(trio: RunnerGroup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runner that is back before the others have answered has no such module either."""
+    rejoin = RemoteRunner.rejoin
+
+    def rejoin_at_once(runner: RemoteRunner) -> None:
+        rejoin(runner)
+        runner.wait()
+
+    monkeypatch.setattr(RemoteRunner, "rejoin", rejoin_at_once)
+    module = make_config(1).build_learner().module["default_policy"]
+    spec = SingleAgentRLModuleSpec(
+        observation_space=module.observation_space, action_space=module.action_space, model_config={}
+    )
+    trio.add_module(module_id="new", module_spec=spec)
+    kill(pids(trio)[1])
+    trio.remove_module("new")
+    assert trio.restarts == 1
+    for runner in trio._runners:
+        with pytest.raises(WorkerError, match="new"):
+            runner.gather(runner.call("remove_module", module_id="new"))
 
 
 def test_all_are_killed(trio: RunnerGroup) -> None:
