@@ -3,6 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -219,11 +220,11 @@ class Algorithm(Population, ABC):
         if self._stopped:
             return
         self._stopped = True
-        self.env_runner.stop()
-        if self._evaluator is not None:
-            self._evaluator.stop()
-        self.learner_group.shutdown()
-        self._writer.close()
+        with ExitStack() as stack:  # The rest is stopped even if one of them raises.
+            stack.callback(self._writer.close)
+            stack.callback(self.learner_group.shutdown)
+            for runner in reversed(self._runners()):
+                stack.callback(runner.stop)
 
     # --- for subclasses ---
 

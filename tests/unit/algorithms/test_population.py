@@ -10,7 +10,7 @@ import torch
 from pettingzoo import ParallelEnv
 
 from unison import PPOConfig, SACConfig
-from unison.errors import ConfigError, ModuleError
+from unison.errors import ConfigError, LearnerGroupError, ModuleError
 from unison.modules.spaces import Space
 
 
@@ -265,3 +265,13 @@ def test_in_a_replay_modules_have_settings_of_their_own_and_go_with_their_steps(
         assert "main" in algorithm.train()["learners"]
     finally:
         algorithm.stop()
+
+
+def test_stopping_stops_the_rest_where_one_part_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    algorithm = make_config().build()
+    stop = algorithm.env_runner.stop
+    monkeypatch.setattr(algorithm.env_runner, "stop", lambda: stop() or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        algorithm.stop()
+    with pytest.raises(LearnerGroupError, match="was shut down"):
+        algorithm.learner_group.get_module_ids()

@@ -62,16 +62,12 @@ class Ring:
             raise BatchError(
                 f"The replay buffer holds the columns {sorted(self._targets)}, but these rows have {sorted(columns)}."
             )
+        self._check_shapes(columns)
         skipped = max(0, rows - self.capacity)
         start = (self.written + skipped) % self.capacity
         first = min(rows - skipped, self.capacity - start)
         for name, target in self._targets.items():
             for array, values in zip(tree_leaves(target), tree_leaves(columns[name]), strict=True):
-                if values.shape[1:] != array.shape[1:]:
-                    raise BatchError(
-                        f"Rows of the column '{name}' have the shape {list(values.shape[1:])}, but the replay buffer "
-                        f"holds {list(array.shape[1:])}."
-                    )
                 values = values if isinstance(array, np.ndarray) else torch.as_tensor(values)
                 array[start : start + first] = values[skipped : skipped + first]
                 if skipped + first < rows:
@@ -113,6 +109,15 @@ class Ring:
         if size:
             self.write(state["columns"], size)
         self.written = int(state["written"])
+
+    def _check_shapes(self, columns: Mapping[str, Tree]) -> None:
+        for name, target in self._targets.items():
+            for array, values in zip(tree_leaves(target), tree_leaves(columns[name]), strict=True):
+                if values.shape[1:] != array.shape[1:]:
+                    raise BatchError(
+                        f"Rows of the column '{name}' have the shape {list(values.shape[1:])}, but the replay buffer "
+                        f"holds {list(array.shape[1:])}."
+                    )
 
     def _allocate(self, columns: Mapping[str, Tree]) -> None:
         folder = None

@@ -9,6 +9,7 @@ import torch
 
 from unison import MultiAgentEpisode, SingleAgentEpisode
 from unison.data.replay import Prioritization, ReplayBuffer
+from unison.data.replay.ring import Ring
 from unison.errors import BatchError, StateError
 from unison.types import tree_items
 
@@ -235,6 +236,14 @@ def test_trees_and_images_keep_their_types() -> None:
     assert columns["obs"]["place"][0].dtype is torch.float32
     assert columns["new_obs"]["place"][1].dtype is torch.int64
     assert columns["actions"].dtype is torch.int64
+
+
+def test_rows_that_do_not_fit_leave_the_ring_as_it_was() -> None:
+    ring = Ring(4)
+    ring.write({"a": np.ones((4, 1), np.float32), "b": np.ones((4, 2), np.float32)}, 4)
+    with pytest.raises(BatchError, match="column 'b'"):
+        ring.write({"a": np.zeros((1, 1), np.float32), "b": np.zeros((1, 3), np.float32)}, 1)
+    assert ring.columns["a"].sum() == ring.written == 4
 
 
 def test_mistakes_are_named() -> None:
