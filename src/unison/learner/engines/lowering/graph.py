@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unison.learner.engines.lowering.table import DTYPES, OPERATIONS, Array, Site, jnp, operation_name
+from unison.learner.engines.lowering.table import DTYPES, OPERATIONS, Array, Site, jnp, lax, operation_name
 from unison.learner.engines.torch_parts import map_arg
 
+_COMPUTED_ONCE = ("amax.default", "sum.default", "exp.default")
+"""Where these give one number, XLA would compute it again for every entry of what it is used on."""
 _TRANSPOSES = ("t.default", "transpose.int", "permute.default")
 
 
@@ -63,7 +65,12 @@ def _fitted(node: Any, site: Site, result: Array) -> Array:
     """A result of the dtype that torch gives it; another shape is an error of the lowering."""
     if result.shape != site.shape:
         raise NotImplementedError(f"{node.target} gives {site.shape} in torch but {result.shape} in JAX")
-    return result.astype(site.dtype)
+    fitted = result.astype(site.dtype)
+    return (
+        lax.optimization_barrier(fitted)
+        if site.shape == () and operation_name(node.target) in _COMPUTED_ONCE
+        else fitted
+    )
 
 
 def _first_value(node: Any) -> Any:
