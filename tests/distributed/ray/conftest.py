@@ -19,10 +19,10 @@ def cluster() -> Iterator[Any]:
         patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # the same for the processes that it starts
         nodes = Cluster(
             initialize_head=True,
-            head_node_args={"num_cpus": 3, "include_dashboard": False},
+            head_node_args={"num_cpus": 5, "include_dashboard": False},
         )
         try:
-            nodes.add_node(num_cpus=3)
+            nodes.add_node(num_cpus=5)
             patch.setenv("RAY_ADDRESS", nodes.address)
             yield nodes
         finally:

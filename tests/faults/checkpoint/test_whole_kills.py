@@ -74,4 +74,4 @@ def test_a_run_that_is_killed_again_and_again_has_the_curve_of_one_that_never_wa
         last = f"checkpoints/{names[0][-1]}"
         assert contents(folder / last) == contents(tmp_path / "straight" / last)
     TALLY["kills of a run, each time resumed"] += kills
-    assert kills > 5 * RUNS
+    assert kills > 2 * RUNS  # how many depends on how fast the machine trains
