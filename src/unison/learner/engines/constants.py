@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from unison.learner.engines.torch_parts import map_arg
+from unison.learner.engines.nodes import call, fake_mode_of, value
 
 _aten: Any = torch.ops.aten
 _BY_TENSOR: dict[Any, Any] = {
@@ -49,14 +49,14 @@ def lift_constants(graph: fx.Graph, place: fx.Node) -> Tensor:
     constants = torch.tensor(values, dtype=torch.float64, device=_device(graph))
     with graph.inserting_before(place):
         whole = graph.placeholder("constants")
-    whole.meta["val"] = _fake_mode(graph).from_tensor(constants)
+    whole.meta["val"] = fake_mode_of(graph).from_tensor(constants)
     for number, (node, position) in enumerate(found):
         with graph.inserting_before(node):
-            constant = _call(graph, _aten.select.int, whole, 0, number)
+            constant = call(graph, _aten.select.int, whole, 0, number)
             dtype = _dtype(node)
             if dtype is not torch.float64:
                 # Not aten.to, which compiled C++ would have to ask Python for.
-                constant = _call(graph, torch.ops.prims.convert_element_type.default, constant, dtype)
+                constant = call(graph, torch.ops.prims.convert_element_type.default, constant, dtype)
         node.target = _BY_TENSOR.get(node.target, node.target)
         node.update_arg(position, constant)
     return constants
@@ -65,25 +65,14 @@ def lift_constants(graph: fx.Graph, place: fx.Node) -> Tensor:
 def _spell_out(graph: fx.Graph, node: fx.Node) -> fx.Node:
     """Give `a + alpha * b` a product of its own; returns it."""
     with graph.inserting_before(node):
-        product = _call(graph, _aten.mul.Tensor, node.args[1], node.kwargs["alpha"])
+        product = call(graph, _aten.mul.Tensor, node.args[1], node.kwargs["alpha"])
     node.args, node.kwargs = (node.args[0], product), {}
     return product
 
 
-def _call(graph: fx.Graph, operator: Any, *args: Any) -> fx.Node:
-    made = graph.call_function(operator, args)
-    with _fake_mode(graph):
-        made.meta["val"] = operator(*map_arg(args, _value))
-    return made
-
-
-def _fake_mode(graph: fx.Graph) -> Any:
-    return next(node for node in graph.nodes if "val" in node.meta).meta["val"].fake_mode
-
-
 def _dtype(node: fx.Node) -> torch.dtype:
     """What a number counts as beside the tensors of an operation."""
-    operands = [a.meta["val"].dtype for a in node.args if isinstance(a, fx.Node)]
+    operands = [value(a).dtype for a in node.args if isinstance(a, fx.Node)]
     floating = [dtype for dtype in operands if dtype.is_floating_point]
     return floating[0] if floating else torch.get_default_dtype()
 
@@ -92,9 +81,5 @@ def _has_values(node: fx.Node) -> bool:
     return all("val" in operand.meta for operand in node.all_input_nodes)
 
 
-def _value(node: fx.Node) -> Any:
-    return node.meta["val"]
-
-
 def _device(graph: fx.Graph) -> torch.device:
-    return next(n.meta["val"].device for n in graph.nodes if n.op == "placeholder")
+    return next(value(n).device for n in graph.nodes if n.op == "placeholder")

@@ -14,10 +14,11 @@ from unison.learner.engines.cache import cache_directory
 from unison.learner.engines.compiled import CompiledEngine
 from unison.learner.engines.feed import Feed
 from unison.learner.engines.fingerprint import fingerprint
+from unison.learner.engines.nodes import call, fake_mode_of, value
 from unison.learner.engines.program import Job, Outputs, Program
 from unison.learner.engines.side_by_side import side_by_side
-from unison.learner.engines.together import Together
-from unison.learner.engines.torch_parts import TRACING, copy_all, map_arg
+from unison.learner.engines.together import Together, stacked
+from unison.learner.engines.torch_parts import TRACING, copy_all
 from unison.learner.engines.traced import TracedStep
 
 if TYPE_CHECKING:
@@ -87,9 +88,9 @@ def _run(jobs: Sequence[Job], places: int) -> list[Outputs]:
     first = jobs[0].program
     assert isinstance(first, _InductorProgram)
     function = first.function.for_modules(places)
-    fixed = [_joined(group, places) for group in zip(*([*job.state, *job.captured] for job in jobs), strict=True)]
+    fixed = [stacked(group, places) for group in zip(*([*job.state, *job.captured] for job in jobs), strict=True)]
     fed = [_rows(job, first.gathers) for job in jobs]
-    rows = [_joined(group, places, axis=1).unbind() for group in zip(*fed, strict=True)]
+    rows = [stacked(group, places, axis=1).unbind() for group in zip(*fed, strict=True)]
     logged: list[Tensor] = []
     left: Sequence[Tensor] = []
     with torch.no_grad():
@@ -104,12 +105,6 @@ def _run(jobs: Sequence[Job], places: int) -> list[Outputs]:
     if places == 1:
         return [Outputs(numbers, list(left))]
     return [Outputs(numbers[:, m], [tensor[m] for tensor in left]) for m in range(len(jobs))]
-
-
-def _joined(tensors: Sequence[Tensor], places: int, axis: int = 0) -> Tensor:
-    if places == 1:
-        return tensors[0]
-    return torch.stack([*tensors, *[tensors[0]] * (places - len(tensors))], axis)
 
 
 def _rows(job: Job, gathers: Sequence[tuple[int, int] | None]) -> list[Tensor]:
@@ -164,10 +159,6 @@ def _decompositions() -> dict[Any, Any]:
     return _torch_module("torch._inductor.decomposition").select_decomp_table()
 
 
-def _value(node: Any) -> Any:
-    return node.meta["val"]
-
-
 def _in_place(traced: TracedStep, modules: int) -> tuple[torch.fx.GraphModule, list[Any], Any]:
     """The graph with flat inputs and outputs, which writes the new state over the old and stacks the metrics."""
     batched = side_by_side(traced.graph.module, modules, _decompositions())
@@ -179,26 +170,19 @@ def _in_place(traced: TracedStep, modules: int) -> tuple[torch.fx.GraphModule, l
     count, num_metrics = len(traced.graph.state), traced.layout.num_metrics
     new, outputs = list(result[:count]), list(result[count:])
     aten = torch.ops.aten
-    fake_mode = next(iter(source.nodes)).meta["val"].fake_mode
     lead = [] if modules == 1 else [modules]
-
-    def call(operator: Any, *args: Any) -> Any:
-        node = graph.call_function(operator, args)
-        with fake_mode:
-            node.meta["val"] = operator(*map_arg(args, _value))
-        return node
 
     def as_float(output: Any) -> Any:
         # Not aten.to, which compiled C++ would have to ask Python for.
-        if _value(output).dtype is torch.float32:
+        if value(output).dtype is torch.float32:
             return output
-        return call(torch.ops.prims.convert_element_type.default, output, torch.float32)
+        return call(graph, torch.ops.prims.convert_element_type.default, output, torch.float32)
 
-    logged = [call(aten.reshape.default, as_float(output), [*lead, 1]) for output in outputs[:num_metrics]]
-    metrics = call(aten.cat.default, logged, -1) if logged else call(aten.full.default, [*lead, 0], 0.0)
-    for old, value, scratch in zip(places, new, traced.scratch, strict=False):
+    logged = [call(graph, aten.reshape.default, as_float(output), [*lead, 1]) for output in outputs[:num_metrics]]
+    metrics = call(graph, aten.cat.default, logged, -1) if logged else call(graph, aten.full.default, [*lead, 0], 0.0)
+    for old, new_value, scratch in zip(places, new, traced.scratch, strict=False):
         if not scratch:
-            call(aten.copy_.default, old, value)
+            call(graph, aten.copy_.default, old, new_value)
     graph.output((metrics, *outputs[num_metrics:]))
     module = torch.fx.GraphModule(batched, graph)
-    return module, [node.meta["val"] for node in graph.nodes if node.op == "placeholder"], fake_mode
+    return module, [value(node) for node in graph.nodes if node.op == "placeholder"], fake_mode_of(graph)

@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from unison.learner.engines.checking import difference, tolerance
 from unison.learner.engines.feed import Feed
 from unison.learner.engines.program import Job, Outputs
@@ -66,6 +69,13 @@ class Together:
             for tensor, old in zip(job.state, state, strict=True):
                 tensor.copy_(old)
         return [job.run() for job in jobs]
+
+
+def stacked(tensors: Sequence[Tensor], places: int, axis: int = 0) -> Tensor:
+    """The tensors of jobs along a new axis, the first again in places left over; for one place, the first itself."""
+    if places == 1:
+        return tensors[0]
+    return torch.stack([*tensors, *[tensors[0]] * (places - len(tensors))], axis)
 
 
 def _disagreement(job: Job, before: Sequence[Any], alone: Job) -> str | None:

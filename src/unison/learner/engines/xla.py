@@ -20,7 +20,7 @@ from unison.learner.engines.feed import Feed
 from unison.learner.engines.fingerprint import fingerprint
 from unison.learner.engines.program import Job, Outputs, Program
 from unison.learner.engines.recording import Untraceable
-from unison.learner.engines.together import Together
+from unison.learner.engines.together import Together, stacked
 from unison.learner.engines.torch_parts import copy_all
 from unison.learner.engines.traced import TracedStep
 
@@ -152,8 +152,7 @@ def _joined(tensors: Sequence[Any], places: int, rows: Callable[[int], int] | No
     """One array of tensors, stacked where there are several places; `rows` says to what length they are padded."""
     if rows is not None:
         tensors = [_padded(tensor, rows(len(tensor))) for tensor in tensors]
-    several = [*tensors, *[tensors[0]] * (places - len(tensors))]
-    whole: Tensor = (several[0] if places == 1 else torch.stack(several)).detach()
+    whole = stacked(tensors, places).detach()
     whole = whole if dtype is None else whole.to(dtype)
     if whole.dtype is torch.bfloat16:
         half: Any = import_module("ml_dtypes").bfloat16  # a part of JAX
