@@ -1,13 +1,13 @@
 """A league on PettingZoo's connect four: `examples/league.py` for as long as it is given, its Elo table and plot.
 
-    python benchmarks/league.py [--iterations 400] [--minutes 60]
+    python benchmarks/league.py [--iterations 420] [--minutes 60]
 
-One policy trains by PPO against itself, against a scripted player that looks one move ahead (it wins if it can,
-prevents a win if it must, else moves at random), and against a growing pool of its own frozen snapshots; one joins
-every ten iterations of 4,096 moves. In the end its most likely moves are played 100 times against a player that
-moves at random and 100 times against the one that looks ahead; a draw counts half. The Elo ratings come from 20
-games between any two of the league, whose players draw their moves, by the method of Bradley and Terry (1952); the
-random player's is 0.
+One policy trains by PPO against itself (30% of the games), against a player that moves at random (10%), against one
+that looks one move ahead (25%: it wins if it can, prevents a win if it must, else moves at random), and against a
+growing pool of its own frozen snapshots; one joins every ten iterations of 4,096 moves. In the end its most likely
+moves are played 100 times against each of the two scripted players, with the first move in every other game. A share
+of points counts a game won 1 and a draw half. The Elo ratings come from 20 games between any two of the league, whose
+players draw their moves, by the method of Bradley and Terry (1952); the random player's is 0.
 """
 
 import argparse
@@ -25,12 +25,13 @@ import league
 import tournament
 
 GAMES = 20
+RIVALS = ("random", "one-move lookahead")
 
 
 def main() -> None:
     """Train, play, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--iterations", type=int, default=400)
+    parser.add_argument("--iterations", type=int, default=420)
     parser.add_argument("--minutes", type=float, default=60.0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -43,13 +44,13 @@ def main() -> None:
         if algorithm.iteration % 10 == 0 or over:
             everyone = tournament.players(algorithm, [league.MAIN], explore=False)
             games = 100 if over else 40
-            shares = {
+            found = {
                 rival: tournament.play([everyone[league.MAIN], everyone[rival]], games, seed=algorithm.iteration)
-                for rival in ("random", "one-move lookahead")
+                for rival in RIVALS
             }
             moves = algorithm.num_env_steps_sampled_lifetime
-            progress.append({"moves": moves, "minutes": minutes, "games": games, **shares})
-            print(f"{moves:,} moves, {minutes:.1f} min: {shares}; pool {win_rates}", flush=True)
+            progress.append({"moves": moves, "minutes": minutes, "games": games, "won_drawn_lost": found})
+            print(f"{moves:,} moves, {minutes:.1f} min: {found}; pool {win_rates}", flush=True)
         return over
 
     algorithm, names = league.train(arguments.iterations, stop=stop)
@@ -66,7 +67,7 @@ def round_robin(everyone: dict[str, Any]) -> np.ndarray[Any, Any]:
     table = np.full((len(chosen), len(chosen)), np.nan)
     for i, player in enumerate(chosen):
         for j in range(i):
-            table[i, j] = tournament.play([player, chosen[j]], GAMES, seed=1000 * i + j)
+            table[i, j] = tournament.points(tournament.play([player, chosen[j]], GAMES, seed=1000 * i + j))
             table[j, i] = 1 - table[i, j]
     return table
 
@@ -76,8 +77,9 @@ def make_report(progress: list[dict[str, Any]], names: list[str], ratings: Any, 
     about = " ".join((__doc__ or "").split("\n\n")[2].split())
     report = Report("league", "A league of connect four", about)
     last = progress[-1]
-    header = ["against", "games", "share of points"]
-    rows = [[rival, str(last["games"]), f"{last[rival]:.3f}"] for rival in ("random", "one-move lookahead")]
+    header = ["against", "games", "won", "drawn", "lost", "share of points"]
+    results = last["won_drawn_lost"]
+    rows = [[r, str(last["games"]), *map(str, results[r]), f"{tournament.points(results[r]):.3f}"] for r in RIVALS]
     report.add_table(f"The trained policy after {last['moves']:,} moves", header, rows)
     order = np.argsort(-ratings)
     ranks = [[names[i], f"{ratings[i]:.0f}", f"{np.nanmean(table[i]):.2f}"] for i in order]
@@ -91,8 +93,9 @@ def draw(figure: Any, progress: list[dict[str, Any]], names: list[str], ratings:
     """Shares of points during training, and the rating of each snapshot by its age."""
     figure.set_size_inches(9, 3.4)
     left, right = figure.subplots(1, 2)
-    for rival in ("random", "one-move lookahead"):
-        left.plot([p["moves"] / 1000 for p in progress], [p[rival] for p in progress], label=f"against {rival}")
+    for rival in RIVALS:
+        shares = [tournament.points(p["won_drawn_lost"][rival]) for p in progress]
+        left.plot([p["moves"] / 1000 for p in progress], shares, label=f"against {rival}")
     left.axhline(0.5, color="gray", linewidth=0.8)
     left.set_xlabel("thousand moves", fontsize=8)
     left.set_title("share of points", fontsize=10)

@@ -9,14 +9,14 @@ from unison.modules.random_module import RandomModule
 
 
 def play(choose, games, seed=0):
-    """The share of games that `choose[0]` wins against `choose[1]`, draws by half; they take turns at the first move.
+    """How many games `choose[0]` wins, draws and loses against `choose[1]`; they take turns at the first move.
 
     Args:
         choose: two functions from an observation to an action.
         games: how many.
         seed: of torch's random numbers, which players may draw.
     """
-    env, won = connect_four.env(), 0.0
+    env, counts = connect_four.env(), {1: 0, 0: 0, -1: 0}
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         for game in range(games):
@@ -25,9 +25,15 @@ def play(choose, games, seed=0):
                 observation, reward, terminated, truncated, _ = env.last()
                 player = (env.possible_agents.index(agent) + game) % 2
                 if player == 0 and (terminated or truncated):
-                    won += (reward + 1) / 2
+                    counts[reward] += 1
                 env.step(None if terminated or truncated else choose[player](observation))
-    return won / games
+    return list(counts.values())
+
+
+def points(won_drawn_lost):
+    """The share of points: one for a game won, half a one for a draw."""
+    won, drawn, lost = won_drawn_lost
+    return (won + drawn / 2) / (won + drawn + lost)
 
 
 def players(algorithm, names, explore=True):

@@ -87,13 +87,16 @@ def test_a_league_in_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLES[0].parent))
     league, connect_four, tournament = load("league"), load("connect_four"), load("tournament")
     small = league.make_config().training(train_batch_size=256, minibatch_size=128, num_epochs=1)
-    monkeypatch.setattr(league, "make_config", lambda: small)
+    monkeypatch.setattr(league, "make_config", lambda iterations: small)
     seen: list[dict[str, float]] = []
-    ratings = league.main(6, games=4, every=1, pool=4, stop=lambda algorithm, rates: seen.append(rates))
-    assert [len(rates) for rates in seen] == [2, 3, 4, 4, 4, 4]
+    ratings = league.main(6, games=4, every=1, pool=5, stop=lambda algorithm, rates: seen.append(rates))
+    assert [len(rates) for rates in seen] == [3, 4, 5, 5, 5, 5]
     assert "snapshot_5" in seen[-1]
-    assert set(ratings) == {"random", "one-move lookahead", "main", *list(seen[-1])[1:]}
+    assert set(ratings) == {"random", "one-move lookahead", "main", *list(seen[-1])[2:]}
     assert ratings["one-move lookahead"] > ratings["random"] == 0
+    assert tournament.points([2, 1, 1]) == 0.625
+    always = [lambda _, column=column: column for column in (0, 1)]  # Four in a column, whoever moves first.
+    assert tournament.play(always, 5) == [3, 0, 2]
     shares = np.array([[np.nan, 0.75], [0.25, np.nan]])  # Three points to one, and half a point each: 3.5 to 1.5.
     assert tournament.elo(shares, 4, anchor=1)[0] == pytest.approx(400 * np.log10(3.5 / 1.5), abs=1)
     board = torch.zeros(1, 6, 7, 2)

@@ -1,7 +1,7 @@
 """One agent's trajectory: an episode, or a chunk of one."""
 
 from collections.abc import Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 from uuid import uuid4
 
 import numpy as np
@@ -25,6 +25,13 @@ def _at(column: _Column, index: int | slice | None) -> Tree:
     if index is None:
         return column
     return column[index] if isinstance(column, list) else tree_map(lambda leaf: leaf[index], column)
+
+
+def _with_own_lists(part: Any) -> Any:
+    """The same, but a list that grows here does not grow there."""
+    if isinstance(part, dict):
+        return {name: _with_own_lists(column) for name, column in cast("dict[Any, Any]", part).items()}
+    return [*cast("list[Any]", part)] if isinstance(part, list) else part
 
 
 class SingleAgentEpisode:
@@ -245,22 +252,45 @@ class SingleAgentEpisode:
         """The sum of this chunk's rewards."""
         return float(np.sum(self._rewards, dtype=np.float64))
 
-    def cut(self) -> "SingleAgentEpisode":
-        """A new chunk without steps that goes on where this one stops.
+    def cut(self, *, holds_last: bool = False) -> "SingleAgentEpisode":
+        """A new chunk that goes on where this one stops.
+
+        Args:
+            holds_last: whether the last step goes over to it, where it may still change (`amend_last`).
 
         Raises:
-            BatchError: the episode is over or has not begun.
+            BatchError: the episode is over or has not begun, or has no step to go over.
         """
         if self.is_done or (not self.is_numpy and not self._observations):
             raise BatchError(f"Episode '{self.id_}' {'is over' if self.is_done else 'has not begun'}; it can't be cut.")
-        return SingleAgentEpisode(
+        if holds_last and self._length == 0:
+            raise BatchError(f"Episode '{self.id_}' has no step in this chunk that could go over to the next.")
+        kept = self._length - holds_last
+        steps = range(kept, self._length)
+        chunk = SingleAgentEpisode(
             self.id_,
-            observations=[self.get_observations(-1)],
-            infos=None if self._infos is None else [self._infos[-1]],
-            t_started=self.t_started + self._length,
+            observations=[self.get_observations(index) for index in range(kept, self._length + 1)],
+            actions=[self.get_actions(index) for index in steps],
+            rewards=[self.get_rewards(index) for index in steps],
+            infos=None if self._infos is None else self._infos[kept:],
+            extra_model_outputs={
+                name: [_at(column, index) for index in steps] for name, column in self._extra_model_outputs.items()
+            },
+            t_started=self.t_started + kept,
             agent_id=self.agent_id,
             module_id=self.module_id,
         )
+        if holds_last:
+            self._shorten(kept)
+        return chunk
+
+    def _shorten(self, steps: int) -> None:
+        """Keep only the first steps."""
+        self._observations = self.get_observations(slice(steps + 1))
+        self._actions, self._rewards = self.get_actions(slice(steps)), self.get_rewards(slice(steps))
+        self._extra_model_outputs = {n: _at(column, slice(steps)) for n, column in self._extra_model_outputs.items()}
+        self._infos = None if self._infos is None else self._infos[: steps + 1]
+        self._length = steps
 
     def to_numpy(self) -> "SingleAgentEpisode":
         """Stack the lists to arrays, in place; rewards become float32. Returns itself.
@@ -289,8 +319,9 @@ class SingleAgentEpisode:
                 outputs[name] = stack_rows(column)
 
     def get_state(self) -> dict[str, Any]:
-        """Everything that the episode holds, for `from_state`."""
-        return {name: getattr(self, f"_{name}") for name in _FIELDS} | {name: getattr(self, name) for name in _NAMES}
+        """Everything that the episode holds, for `from_state`; what it adds later is not in it."""
+        fields = {name: _with_own_lists(getattr(self, f"_{name}")) for name in _FIELDS}
+        return fields | {name: getattr(self, name) for name in _NAMES}
 
     @staticmethod
     def from_state(state: Mapping[str, Any]) -> "SingleAgentEpisode":
@@ -306,5 +337,5 @@ class SingleAgentEpisode:
             state["id_"],
             terminated=state["is_terminated"],
             truncated=state["is_truncated"],
-            **{name: state[name] for name in (*_FIELDS, "t_started", "agent_id", "module_id")},
+            **{name: _with_own_lists(state[name]) for name in (*_FIELDS, "t_started", "agent_id", "module_id")},
         )

@@ -80,7 +80,8 @@ class EnvRunner(LocalRunner):
         self._random = RandomPolicy(self.action_space, self.num_envs)
         self._running = RunningEpisodes(self.num_envs, self._episode_prefix)
         normalizes = config.normalize_rewards and not evaluation
-        self._normalizer = RewardNormalizer(self.num_envs, config.gamma) if normalizes else None
+        self._normalizer = RewardNormalizer(config.gamma) if normalizes else None
+        self._discounted_returns = np.zeros(self.num_envs)
         self._held: list[SingleAgentEpisode] = []
 
     @property
@@ -163,7 +164,7 @@ class EnvRunner(LocalRunner):
         for chunk in chunks:
             valid[chunk.env_index, chunk.start : chunk.stop] = True
             begins[chunk.env_index, chunk.start] |= chunk.t_started == 0
-        return self._normalizer(rewards, begins, valid)
+        return self._normalizer(rewards, begins, valid, self._discounted_returns)
 
     def _take_finished(self) -> list[Finished]:
         finished, self._running.finished = self._running.finished, []
@@ -178,8 +179,7 @@ class EnvRunner(LocalRunner):
         for index in range(self.num_envs):
             self._running.begin(index)
             self._policy.reset_state(index)
-        if self._normalizer is not None:
-            self._normalizer.reset()
+        self._discounted_returns[:] = 0.0
         self._held = []
         self._running.finished = []
         self._needs_reset = False

@@ -22,13 +22,11 @@ class RewardNormalizer:
     not centred, which would change what is optimal.
 
     Args:
-        num_envs: E.
         gamma: the discount factor.
     """
 
-    def __init__(self, num_envs: int, gamma: float) -> None:
+    def __init__(self, gamma: float) -> None:
         self._gamma = gamma
-        self._running = np.zeros(num_envs)
         self._count = 0
         self._mean = 0.0
         self._variance = 0.0
@@ -38,24 +36,23 @@ class RewardNormalizer:
         """What rewards are divided by; 1 until returns have varied."""
         return float(np.sqrt(self._variance)) if self._variance > _SMALLEST_VARIANCE else 1.0
 
-    def __call__(self, rewards: Array, begins: Array, valid: Array) -> Array:
+    def __call__(self, rewards: Array, begins: Array, valid: Array, running: Array) -> Array:
         """Take in a sample and normalize it.
 
         Args:
-            rewards: [E, T].
-            begins: [E, T] bool: the first step of an episode.
-            valid: [E, T] bool: False where there was no step.
+            rewards: [N, T], of N environments or agents.
+            begins: [N, T] bool: the first step of an episode.
+            valid: [N, T] bool: False where there was no step.
+            running: [N]: the discounted returns before the sample; overwritten with those after it.
 
         Returns:
-            float32 [E, T].
+            float32 [N, T].
         """
         returns = np.empty_like(rewards)
-        running = self._running
         for step in range(rewards.shape[1]):
             discounted = self._gamma * np.where(begins[:, step], 0.0, running) + rewards[:, step]
-            running = np.where(valid[:, step], discounted, running)
+            running[:] = np.where(valid[:, step], discounted, running)
             returns[:, step] = running
-        self._running = running
         self._merge(returns[valid])
         return np.clip(rewards / self.scale, -_CLIP, _CLIP).astype(np.float32)
 
@@ -71,16 +68,12 @@ class RewardNormalizer:
         self._mean += delta * count / total
         self._count = total
 
-    def reset(self) -> None:
-        """Forget the running returns, not their statistics: all environments begin anew."""
-        self._running = np.zeros_like(self._running)
-
     def get_state(self) -> dict[str, Any]:
         """The statistics, for `set_state`."""
         return {"count": self._count, "mean": self._mean, "variance": self._variance}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Take over statistics; running returns begin anew, as the environments do.
+        """Take over statistics.
 
         Raises:
             StateError: `state` lacks a part.
@@ -89,4 +82,3 @@ class RewardNormalizer:
         if missing:
             raise StateError(f"The reward normalizer's state lacks {missing}.")
         self._count, self._mean, self._variance = int(state["count"]), float(state["mean"]), float(state["variance"])
-        self.reset()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from unison.data import MultiAgentEpisode, SingleAgentEpisode
-from unison.errors import BatchError
+from unison.errors import BatchError, StateError
 from unison.types import DEFAULT_MODULE_ID
 
 
@@ -69,7 +69,7 @@ def test_cut_carries_open_steps_over() -> None:
     episode = MultiAgentEpisode("e")
     episode.add_env_reset({"a": 0, "b": 0})
     episode.add_env_step({"b": 1}, {"a": 7, "b": 8}, {"a": 1.0, "b": 1.0})
-    chunk = episode.cut()
+    chunk = episode.cut(acting=["b"])
     assert (chunk.id_, chunk.t_started, len(chunk)) == ("e", 1, 0)
     with pytest.raises(BatchError, match="acts again"):
         chunk.add_env_step({}, {"a": 0}, {})
@@ -79,16 +79,69 @@ def test_cut_carries_open_steps_over() -> None:
     assert chunk.agent_episodes["b"].t_started == 1
 
 
-def test_the_reward_of_an_agent_that_ends_without_a_step_in_its_chunk_counts() -> None:
+def test_a_step_goes_over_to_the_next_chunk_until_the_agent_acts_again() -> None:
     episode = MultiAgentEpisode("e")
     episode.add_env_reset({"a": 0, "b": 0})
     episode.add_env_step({"a": 1, "b": 1}, {"a": 7, "b": 8}, {"a": 1.0, "b": 1.0})
+    episode.add_env_step({"a": 2, "b": 2}, {"a": 5, "b": 8}, {"a": 0.5, "b": 1.0})
+    second = episode.cut(acting=["b"])
+    second.add_env_step({"b": 3}, {"b": 9}, {"b": 2.0})
+    third = second.cut(acting=["b"])
+    third.add_env_step({"b": 4}, {"b": 9}, {"a": 5.0, "b": 2.0}, terminateds={"a": True})
+    assert (len(episode), len(second), len(third)) == (2, 1, 1)
+    steps = [part.agent_episodes["a"] for part in (episode, second, third)]
+    assert [part.get_rewards() for part in steps] == [[1.0], [], [5.5]]
+    assert [part.get_actions() for part in steps] == [[7], [], [5]]
+    assert [part.get_observations() for part in steps] == [[0, 1], [1], [1, 2]]
+    assert [part.t_started for part in steps] == [0, 1, 1]
+    assert [part.is_terminated for part in steps] == [False, False, True]
+    others = [part.agent_episodes["b"].get_rewards() for part in (episode, second, third)]
+    assert others == [[1.0, 1.0], [2.0], [2.0]]
+    assert [part.get_return() for part in (episode, second, third)] == [3.0, 2.0, 7.5]
+
+
+def test_without_being_told_who_acts_next_every_answered_step_goes_over() -> None:
+    episode = MultiAgentEpisode("e")
+    episode.add_env_reset({"a": 0, "b": 0})
+    episode.add_env_step({"a": 1}, {"a": 7, "b": 8}, {"a": 1.0, "b": 1.0})
     chunk = episode.cut()
-    chunk.add_env_step({"b": 2}, {"b": 9}, {"a": 5.0, "b": 2.0}, terminateds={"a": True})
-    assert chunk.agent_episodes["a"].is_terminated
-    assert len(chunk.agent_episodes["a"]) == 0
-    assert (episode.get_return(), chunk.get_return()) == (2.0, 7.0)
-    assert MultiAgentEpisode.from_state(chunk.get_state()).get_return() == 7.0
+    chunk.add_env_step({}, {}, {"a": 5.0, "b": 2.0}, terminateds={"__all__": True})
+    assert [len(part) for part in episode.agent_episodes.values()] == [0, 0]
+    assert {a: part.get_rewards() for a, part in chunk.agent_episodes.items()} == {"a": [6.0], "b": [3.0]}
+    assert (episode.get_return(), chunk.get_return()) == (0.0, 9.0)
+
+
+def test_an_agent_that_never_acts_is_paid_in_the_return_alone() -> None:
+    episode = MultiAgentEpisode("e")
+    episode.add_env_reset({"a": 0, "b": 0})
+    chunk = episode.cut()
+    chunk.add_env_step({"b": 1}, {"b": 9}, {"a": 5.0, "b": 2.0}, terminateds={"a": True})
+    assert (len(chunk.agent_episodes["a"]), chunk.get_return()) == (0, 7.0)
+
+
+def test_an_episode_goes_on_from_its_state() -> None:
+    def mapping(agent_id: str, episode: MultiAgentEpisode) -> str:
+        return f"module_{episode.rng.integers(1000)}"
+
+    episode = MultiAgentEpisode("e", policy_mapping_fn=mapping, seed=3)
+    episode.add_env_reset({"a": np.zeros(2), "b": np.ones(2)})
+    outputs = {"a": {"action_logp": -1.0}}
+    episode.add_env_step({"b": np.ones(2)}, {"a": 7, "b": 8}, {"a": 1.0, "c": 4.0}, extra_model_outputs=outputs)
+    twin = MultiAgentEpisode.from_state(episode.get_state(), mapping)
+    assert twin.get_return() == episode.get_return() == 5.0
+    assert twin.module_ids == episode.module_ids
+    for each in (episode, twin):
+        each.add_env_step({"a": np.full(2, 2.0), "c": np.zeros(2)}, {"b": 9}, {"a": 2.0}, infos={"c": {"new": 1}})
+        each.add_env_step({}, {"c": 1}, {}, truncateds={"__all__": True})
+    first, second = episode.get_state(), twin.get_state()
+    assert repr(first) == repr(second)
+    assert first["module_ids"]["c"] == second["module_ids"]["c"]
+    assert twin.agent_episodes["a"].get_rewards() == [3.0]
+    assert twin.agent_episodes["a"].get_extra_model_outputs("action_logp") == [-1.0]
+    assert twin.agent_episodes["c"].get_rewards() == [4.0]
+    assert (len(twin), twin.is_truncated) == (3, True)
+    with pytest.raises(StateError, match=r"lacks \['pending', 'rng'\]"):
+        MultiAgentEpisode.from_state({name: part for name, part in first.items() if name not in ("pending", "rng")})
 
 
 def test_modules_are_mapped_once_an_episode() -> None:

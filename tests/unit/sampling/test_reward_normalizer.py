@@ -11,8 +11,8 @@ from unison.sampling import RewardNormalizer
 
 def test_against_a_loop_over_single_rewards() -> None:
     generator = np.random.default_rng(0)
-    normalizer = RewardNormalizer(3, gamma=0.9)
-    running, seen = [0.0] * 3, []
+    normalizer = RewardNormalizer(gamma=0.9)
+    running, seen, kept = [0.0] * 3, [], np.zeros(3)
     for _ in range(4):
         rewards = generator.normal(2, 3, (3, 11))
         begins, valid = generator.random((3, 11)) < 0.2, generator.random((3, 11)) < 0.9
@@ -23,31 +23,31 @@ def test_against_a_loop_over_single_rewards() -> None:
                         running[index] = 0.0
                     running[index] = 0.9 * running[index] + rewards[index, step]
                     seen.append(running[index])
-        normalized = normalizer(rewards, begins, valid)
+        normalized = normalizer(rewards, begins, valid, kept)
+        assert kept == pytest.approx(running)
         assert normalized.dtype == np.float32
         assert normalizer.scale == pytest.approx(np.std(seen), rel=1e-12)
         assert np.allclose(normalized, np.clip(rewards / np.std(seen), -10, 10), atol=1e-6)
 
 
 def test_clips_and_does_not_blow_up_what_never_varies() -> None:
-    normalizer = RewardNormalizer(1, gamma=0.0)
+    normalizer = RewardNormalizer(gamma=0.0)
     everything = np.ones((1, 5), np.bool_)
-    assert normalizer(np.zeros((1, 5)), everything, everything).tolist() == [[0] * 5]
+    assert normalizer(np.zeros((1, 5)), everything, everything, np.zeros(1)).tolist() == [[0] * 5]
     assert normalizer.scale == 1
     rewards = np.zeros((1, 1000))
     rewards[0, 0] = 1000
     everything = np.ones((1, 1000), np.bool_)
-    assert normalizer(rewards, everything, everything).max() == 10
+    assert normalizer(rewards, everything, everything, np.zeros(1)).max() == 10
 
 
 def test_state_round_trip() -> None:
-    one, other = RewardNormalizer(1, 0.9), RewardNormalizer(1, 0.9)
+    one, other = RewardNormalizer(0.9), RewardNormalizer(0.9)
     begins, valid = np.zeros((1, 4), np.bool_), np.ones((1, 4), np.bool_)
-    one(np.array([[1.0, 2, 3, 4]]), begins, valid)
+    one(np.array([[1.0, 2, 3, 4]]), begins, valid, np.zeros(1))
     other.set_state(one.get_state())
-    one.reset()
     more = np.array([[4.0, 3, -2, 1]])
-    assert np.array_equal(one(more, begins, valid), other(more, begins, valid))
+    assert np.array_equal(one(more, begins, valid, np.zeros(1)), other(more, begins, valid, np.zeros(1)))
     assert one.get_state() == other.get_state()
     with pytest.raises(StateError, match="lacks"):
         other.set_state({"mean": 0})

@@ -1,8 +1,8 @@
 """Sampling with many agents: PettingZoo environments, modules that act in them, and episodes that come out."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import torch
 
@@ -13,6 +13,7 @@ from unison.errors import ModuleError
 from unison.modules import MultiAgentRLModule, RLModule
 from unison.modules.random_module import RandomModule
 from unison.sampling.local_runner import LocalRunner
+from unison.sampling.multi_agent.rewards import AgentRewards
 from unison.sampling.multi_agent.roles import Decision, Role
 from unison.sampling.multi_agent.stage import Stage
 from unison.sampling.multi_agent.worlds import make_worlds
@@ -73,6 +74,7 @@ class MultiAgentEnvRunner(LocalRunner):
         self._world_seeds: list[int] = []
         self._next_world = 0
         self._num_begun = 0
+        self._rewards = AgentRewards(config) if config.normalize_rewards and not evaluation else None
 
     @property
     def num_episodes_begun(self) -> int:
@@ -194,6 +196,11 @@ class MultiAgentEnvRunner(LocalRunner):
                     by_module.setdefault(episode.module_id, []).append(episode)
         for module_id, episodes in by_module.items():
             self._roles[module_id].add_log_probs(episodes)
+            if self._rewards is not None:
+                self._rewards.normalize(module_id, episodes)
+        if self._rewards is not None:
+            running = [stage.episode.agent_episodes.values() for stage in self._stages if stage is not None]
+            self._rewards.keep(episode.id_ for episodes in running for episode in episodes)
         return chunks
 
     # --- modules ---
@@ -221,6 +228,8 @@ class MultiAgentEnvRunner(LocalRunner):
 
     def _forget_module(self, module_id: ModuleID) -> None:
         self._roles.pop(module_id, None)
+        if self._rewards is not None:
+            self._rewards.forget_module(module_id)
         for index, stage in enumerate(self._stages):
             if stage is not None and module_id in stage.episode.module_ids.values():
                 self._stages[index] = None  # Its episode can't go on.
@@ -228,3 +237,16 @@ class MultiAgentEnvRunner(LocalRunner):
     def set_policy_mapping_fn(self, policy_mapping_fn: PolicyMapping | None) -> None:
         """See Runner.set_policy_mapping_fn."""
         self._mapping = policy_mapping_fn or self._configured_mapping
+
+    # --- state ---
+
+    def get_state(self) -> dict[str, Any]:
+        """See LocalRunner.get_state; also the scales of rewards, for each module."""
+        return {
+            **super().get_state(),
+            "reward_normalizers": None if self._rewards is None else self._rewards.get_state(),
+        }
+
+    def _set_own_state(self, state: Mapping[str, Any]) -> None:
+        if self._rewards is not None and state["reward_normalizers"] is not None:
+            self._rewards.set_state(state["reward_normalizers"])

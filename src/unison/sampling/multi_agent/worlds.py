@@ -122,8 +122,6 @@ def make_worlds(config: AlgorithmConfig, *, evaluation: bool = False) -> Worlds:
             f"vectorization='{config.vectorization}' is for environments of one agent; those of many are stepped in "
             "turn. Leave it at 'auto', and take env runners for more processes: resources(num_env_runners=...)."
         )
-    if config.normalize_rewards:
-        raise ConfigError("normalize_rewards is for environments of one agent; scale the rewards in the environment.")
     num_envs = config.evaluation_num_envs if evaluation else config.num_envs_per_env_runner
     settings: dict[str, Any] = {**config.env_config, **(config.evaluation_env_config if evaluation else {})}
     max_restarts = config.max_environment_restarts if config.restart_failed_environments else 0

@@ -243,8 +243,6 @@ def test_modules_come_and_go(make_runner: RunnerMaker) -> None:
 
 
 def test_what_only_one_agent_has_is_refused(make_runner: RunnerMaker) -> None:
-    with pytest.raises(ConfigError, match="normalize_rewards is for environments of one agent"):
-        make_runner(visitors, normalize_rewards=True)
     with pytest.raises(ConfigError, match="vectorization='async' is for environments of one agent"):
         make_runner(visitors, vectorization="async")
 
