@@ -15,7 +15,7 @@ class OptimizerSlot:
     """A torch optimizer under its module and name.
 
     Optimizers that an update rule serves are stepped by it, on flat buffers; any other is stepped
-    by its own `step()`, and `own_step_reason` says why.
+    by its own `step()`: `rule` is None, and `own_step_reason` says why.
 
     Args:
         module_id: the module whose parameters it moves (or ALL_MODULES).
@@ -44,14 +44,14 @@ class OptimizerSlot:
         self._first_settings = [
             {name: value for name, value in options.items() if name != "params"} for options in optimizer.param_groups
         ]
-        rule, self.own_step_reason = rule_for(optimizer)
+        self.rule, self.own_step_reason = rule_for(optimizer)
         names = {param: ref for ref, param in refs.items()}
         self.groups: list[FlatGroup] = []
         for index, options in enumerate(optimizer.param_groups):
             kinds: dict[tuple[torch.dtype, torch.device], dict[ParamRef, Parameter]] = {}
             for p in options["params"]:
                 kinds.setdefault((p.dtype, p.device), {})[names[p]] = p
-            self.groups += [FlatGroup(optimizer, index, group, rule) for group in kinds.values()]
+            self.groups += [FlatGroup(optimizer, index, group, self.rule) for group in kinds.values()]
         device = self.groups[0].parameters.device
         self.non_finite_steps = torch.zeros((), device=device)
         self.found_non_finite = torch.zeros((), device=device)

@@ -1,7 +1,7 @@
 """The state of one optimizer as plain data, and back, checked before anything changes."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unison.errors import StateError
 from unison.learner.optimizer_slot import OptimizerSlot
+from unison.modules.module_state import to_numpy
 from unison.types import ModuleID
 
 if TYPE_CHECKING:
@@ -18,11 +19,17 @@ DEFAULT_OPTIMIZER: Final = "default_optimizer"
 SHARED: Final = "shared"
 """The optimizer of what several modules share; a further set of modules that share something has "shared_2"."""
 
+_OF_THE_DEVICE: Final = frozenset({"capturable", "foreach", "fused"})
+"""Settings of torch's optimizers that say how a step is computed, not what it is; not each device has each way."""
+
 
 def get_slot_state(slot: OptimizerSlot) -> dict[str, Any]:
     """`{"class", "settings": [one dict per param group], "moments": {parameter: {name: array}}}`.
 
     Parameters go by their name within the module.
+
+    Raises:
+        StateError: the optimizer keeps something else than tensors and numbers.
     """
     settings = [
         {name: _plain(value) for name, value in options.items() if name != "params"}
@@ -30,9 +37,7 @@ def get_slot_state(slot: OptimizerSlot) -> dict[str, Any]:
     ]
     state: Any = slot.optimizer.state
     moments = {
-        _local(slot, ref): {
-            name: _to_numpy(value) for name, value in state[param].items() if isinstance(value, Tensor | int | float)
-        }
+        _local(slot, ref): {name: _entry(slot, ref, name, value) for name, value in state[param].items()}
         for ref, param in slot.refs.items()
         if param in state
     }
@@ -59,6 +64,10 @@ def check_slot_state(slot: OptimizerSlot, state: Mapping[str, Any], foreign: Col
         raise StateError(
             f"{where} has {len(slot.optimizer.param_groups)} param groups, but the state has {len(state['settings'])}."
         )
+    for options in state["settings"]:
+        reason = slot.rule and slot.rule.refusal(options)
+        if reason is not None:
+            raise StateError(f"{where} was registered otherwise than the one of the state, which has {reason}.")
     known = {_local(slot, ref): param for ref, param in slot.refs.items()}
     moments = state["moments"]
     strangers = sorted(moments.keys() - known.keys() - set(foreign))
@@ -66,7 +75,10 @@ def check_slot_state(slot: OptimizerSlot, state: Mapping[str, Any], foreign: Col
     if strangers or absent:
         raise StateError(f"{where}: the state has unknown parameters {strangers[:3]} and lacks {absent[:3]}.")
     for name, param in known.items():
-        own = slot.optimizer.state.get(param, {})
+        own: Any = slot.optimizer.state.get(param, {})
+        lacking = sorted(own.keys() - moments[name].keys()) if name in moments and slot.rule is not None else []
+        if lacking:
+            raise StateError(f"{where}: the state lacks {lacking} of parameter '{name}'.")
         for moment, value in moments.get(name, {}).items():
             if not _fits(value, own.get(moment), param):
                 raise StateError(
@@ -125,26 +137,30 @@ def arrange(state: Mapping[str, Any], slots: Sequence[OptimizerSlot]) -> dict[st
 
 
 def set_slot_state(slot: OptimizerSlot, state: Mapping[str, Any]) -> None:
-    """Take over a state that `check_slot_state` has passed; settings keep their Python types."""
+    """Take over a state that `check_slot_state` has passed.
+
+    Settings keep their Python types, tensors their device.
+    """
     for options, saved in zip(slot.optimizer.param_groups, state["settings"], strict=True):
         for name, value in saved.items():
-            if isinstance(options.get(name), Tensor):
-                options[name].fill_(value)
-            elif name in options:
-                options[name] = type(options[name])(value) if isinstance(options[name], tuple) else value
+            if name in options and name not in _OF_THE_DEVICE:
+                options[name] = _setting(options[name], value)
     own: Any = slot.optimizer.state
-    for ref, param in slot.refs.items():
-        saved = state["moments"].get(_local(slot, ref))
-        if saved is None:
-            own.pop(param, None)
-            continue
-        entries = own[param] if param in own else own.setdefault(param, {})
-        for name, value in saved.items():
-            if isinstance(entries.get(name), Tensor):
-                entries[name].copy_(torch.as_tensor(value).reshape(entries[name].shape))
-            else:
-                on_device = np.shape(value) == tuple(param.shape) and np.ndim(value) > 0
-                entries[name] = torch.as_tensor(value).to(param.device if on_device else "cpu").clone()
+    names = {param: _local(slot, ref) for ref, param in slot.refs.items()}
+    for options in slot.optimizer.param_groups:
+        for param in options["params"]:
+            saved = state["moments"].get(names[param])
+            if saved is None:
+                own.pop(param, None)
+                continue
+            entries = own[param] if param in own else own.setdefault(param, {})
+            for name in entries.keys() - saved.keys():
+                del entries[name]
+            for name, value in saved.items():
+                if isinstance(entries.get(name), Tensor):
+                    entries[name].copy_(torch.as_tensor(value).reshape(entries[name].shape))
+                else:
+                    entries[name] = _placed(name, value, param, options)
     slot.sync()
     for group in slot.groups:
         group.look_at_counts()
@@ -153,8 +169,17 @@ def set_slot_state(slot: OptimizerSlot, state: Mapping[str, Any]) -> None:
 def _fits(value: Any, own: Any, param: Tensor) -> bool:
     shape = tuple(np.shape(value))
     if isinstance(own, Tensor):
-        return shape == tuple(own.shape) or np.size(value) == own.numel() == 1
+        return value is not None and (shape == tuple(own.shape) or np.size(value) == own.numel() == 1)
     return shape in ((), (1,), tuple(param.shape))
+
+
+def _placed(name: str, value: Any, param: Tensor, options: Mapping[str, Any]) -> Any:
+    """What the optimizer is to hold for a parameter; a tensor lies where torch's `load_state_dict` would put it."""
+    if not isinstance(value, np.ndarray | np.generic | Tensor):
+        return value
+    # Counts stay on the host, where reading them waits for nothing, unless they are for a kernel to read.
+    on_device = name != "step" or options.get("capturable") or options.get("fused")
+    return torch.as_tensor(value).to(param.device if on_device else "cpu", copy=True)
 
 
 def _local(slot: OptimizerSlot, ref: str) -> str:
@@ -162,8 +187,28 @@ def _local(slot: OptimizerSlot, ref: str) -> str:
 
 
 def _plain(value: Any) -> Any:
+    """A setting without tensors."""
+    if isinstance(value, tuple):
+        return tuple(_plain(item) for item in cast("tuple[Any, ...]", value))
     return value.item() if isinstance(value, Tensor) else value
 
 
-def _to_numpy(value: Any) -> Any:
-    return value.detach().cpu().clone().numpy() if isinstance(value, Tensor) else value
+def _setting(own: Any, saved: Any) -> Any:
+    """A saved setting in the types of the optimizer's own: tensors stay tensors, where they are, and tuples tuples."""
+    if isinstance(own, Tensor):
+        return own.fill_(saved)
+    if isinstance(own, tuple) and len(cast("tuple[Any, ...]", own)) == len(saved):
+        return tuple(map(_setting, cast("tuple[Any, ...]", own), saved))
+    return saved
+
+
+def _entry(slot: OptimizerSlot, ref: str, name: str, value: Any) -> Any:
+    """What an optimizer keeps for a parameter, as plain data."""
+    if isinstance(value, Tensor):
+        return to_numpy(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    raise StateError(
+        f"Optimizer '{slot.name}' of module '{slot.module_id}' keeps '{name}' of parameter '{_local(slot, ref)}', a "
+        f"{type(value).__name__}, which would be lost. Let {type(slot.optimizer).__name__} keep tensors and numbers."
+    )

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from support.learners import assert_same, make_columns, make_config, make_learner, weights
+from support.states import flat
+from unison.algorithms import PPOLearner
 from unison.errors import CheckpointError, ModuleError, StateError
 
 
@@ -208,3 +210,88 @@ def test_whose_settings_win_is_said_and_what_differs_is_reported(
     results = learner.update_from_batch(make_columns(8))
     assert results["default_policy"]["default_optimizer_learning_rate"] == pytest.approx(expected[0])
     assert learner.counters["num_updates"] == 2  # progress and moments are the checkpoint's in both cases
+
+
+class OwnOptimizer(torch.optim.Optimizer):
+    """Keeps what it is told to for each parameter, beside its count of steps."""
+
+    def __init__(self, params: Any, kept: Any = None) -> None:
+        super().__init__(params, {"lr": 0.1})
+        self.kept = kept
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for parameter in self.param_groups[0]["params"]:
+            entries = self.state[parameter]
+            entries["count"] = entries.get("count", 0) + 1
+            entries["kept"] = self.kept
+            parameter.sub_(0.1 ** entries["count"])
+
+
+def learner_with(make: Any) -> Any:
+    class Registers(PPOLearner):
+        def configure_optimizers_for_module(self, module_id: str, config: Any) -> None:
+            params = self.get_parameters(self.module[module_id])
+            self.register_optimizer(module_id=module_id, optimizer=make(params), params=params, lr_or_lr_schedule=0.1)
+
+    return make_learner(cls=Registers)
+
+
+@pytest.mark.parametrize("kept", [None, True, 7, 2.5])
+def test_what_an_optimizer_keeps_in_python_stays_of_its_type(kept: Any, tmp_path: Path) -> None:
+    first, second = (learner_with(lambda params: OwnOptimizer(params, kept)) for _ in range(2))
+    train(first, 2)
+    train(second, 1)
+    stranger = next(iter(second.get_optimizer().state.values()))
+    stranger["left from before"] = 1
+    first.save_state(tmp_path / "learner")
+    second.load_state(tmp_path / "learner")
+    count = first.get_optimizer().state[next(first.module.parameters())]["count"]
+    for entries in second.get_optimizer().state.values():
+        assert entries == {"count": count, "kept": kept}
+        assert type(entries["kept"]) is type(kept)
+        assert type(entries["count"]) is int
+    train(first, 1, first=2)
+    train(second, 1, first=2)
+    assert_same(weights(first), weights(second))
+
+
+def test_what_an_optimizer_keeps_is_refused_rather_than_lost() -> None:
+    learner = learner_with(lambda params: OwnOptimizer(params, [torch.zeros(3)]))
+    train(learner, 1)
+    with pytest.raises(StateError, match=r"'default_optimizer' of module 'default_policy' keeps 'kept' .* a list"):
+        learner.get_state()
+
+
+def test_moments_of_half_precision(tmp_path: Path) -> None:
+    class Half(PPOLearner):
+        def _make_module(self) -> Any:
+            return super()._make_module().to(torch.bfloat16)
+
+    first, second = (make_learner(full_config(), cls=Half) for _ in range(2))
+    train(first, 2)
+    first.save_state(tmp_path / "learner")
+    second.load_state(tmp_path / "learner")
+    for learner in (first, second):
+        train(learner, 1, first=2)
+        assert next(learner.module.parameters()).dtype is torch.bfloat16
+    assert_same(flat(first.get_state()), flat(second.get_state()))
+
+
+def test_an_optimizer_that_steps_otherwise_is_refused(tmp_path: Path) -> None:
+    first = learner_with(lambda params: torch.optim.Adam(params, amsgrad=True))
+    second = learner_with(lambda params: torch.optim.Adam(params))
+    train(first, 1)
+    before = flat(second.get_state())
+    first.save_state(tmp_path / "learner")
+    with pytest.raises(StateError, match="amsgrad=True"):
+        second.load_state(tmp_path / "learner")
+    assert_same(before, flat(second.get_state()))
+
+
+def test_a_moment_that_is_missing_is_refused() -> None:
+    learner = make_learner(full_config())
+    state = learner.get_state("optimizer")
+    next(iter(state["optimizer"]["default_policy"]["default_optimizer"]["moments"].values())).pop("exp_avg_sq")
+    with pytest.raises(StateError, match=r"lacks \['exp_avg_sq'\] of parameter"):
+        learner.set_state(state)
