@@ -4,7 +4,7 @@
 
 Every task is trained with the settings that Unison ships for it (`algorithms/*/tuned/`, or
 `benchmarks/settings/` for environments of this folder), the same for all seeds. Every 10,000 steps (CartPole-v1:
-5,000; SAC: 1,000 and 2,000) 20 episodes are run with the deterministic policy. Prints the steps that each seed
+5,000; SAC: 1,000) 20 episodes are run with the deterministic policy. Prints the steps that each seed
 needed to the goal; writes them, the curves and a picture to `benchmarks/results/`.
 """
 

@@ -51,7 +51,7 @@ TASKS = {
             120_000,
         ),
         Task("SAC Pendulum-v1", "Pendulum-v1", _TUNED_SAC / "Pendulum-v1.yaml", -150, 10_000, 1_000, SACConfig),
-        Task("SAC CartPole-v1", "CartPole-v1", _TUNED_SAC / "CartPole-v1.yaml", 400, 50_000, 2_000, SACConfig),
+        Task("SAC CartPole-v1", "CartPole-v1", _TUNED_SAC / "CartPole-v1.yaml", 400, 20_000, 1_000, SACConfig),
     )
 }
 

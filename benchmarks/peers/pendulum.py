@@ -67,4 +67,4 @@ def rllib() -> Any:
 run = {"unison": unison, "sb3": sb3, "rllib": rllib}[kind](*options)
 start = time.perf_counter()
 run()
-print(json.dumps({"steps_per_s": steps / (time.perf_counter() - start)}))
+print(json.dumps({"us": (time.perf_counter() - start) / steps * 1e6}))

@@ -104,4 +104,4 @@ for _ in range(7):
     for _ in range(20):
         update()
     times.append((time.perf_counter() - start) / 20 * 1e6)
-print(json.dumps({"us_per_update": statistics.median(times), "engine": engine()}))
+print(json.dumps({"us": statistics.median(times), "engine": engine()}))

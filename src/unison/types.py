@@ -57,4 +57,8 @@ def tree_items(tree: Tree, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def tree_leaves(tree: Tree) -> list[Any]:
     """The leaves of a tree, in order."""
-    return [leaf for _, leaf in tree_items(tree)]
+    node: _Node = tree
+    if not isinstance(node, dict | tuple):
+        return [node]
+    children = node.values() if isinstance(node, dict) else node
+    return [leaf for child in children for leaf in tree_leaves(child)]

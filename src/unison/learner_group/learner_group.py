@@ -5,7 +5,6 @@ import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from unison.checkpoint import write_checkpoint
@@ -253,6 +252,11 @@ class LearnerGroup:
         self._factory.should_update = should_update
         self._change_all("replace_should_update", should_update=should_update)
 
+    @property
+    def should_update(self) -> ShouldUpdate:
+        """Which modules train: the setting `policies_to_train`, or what took its place."""
+        return self._factory.should_update
+
     def get_module_ids(self) -> list[ModuleID]:
         """The ids of the modules."""
         return self._gather_one("get_module_ids")
@@ -318,9 +322,7 @@ class LearnerGroup:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.shutdown()
 
     def _check_is_running(self) -> None:

@@ -10,6 +10,7 @@ import torch
 from pettingzoo import ParallelEnv
 
 from unison import PPOConfig, SACConfig
+from unison.algorithms.sac import SACLearner
 from unison.errors import ConfigError, LearnerGroupError, ModuleError
 from unison.modules.spaces import Space
 
@@ -275,3 +276,26 @@ def test_stopping_stops_the_rest_where_one_part_raises(monkeypatch: pytest.Monke
         algorithm.stop()
     with pytest.raises(LearnerGroupError, match="was shut down"):
         algorithm.learner_group.get_module_ids()
+
+
+def test_sac_draws_no_rows_of_modules_that_do_not_train() -> None:
+    class Looking(SACLearner):
+        def should_module_be_updated(self, module_id: str, batch: Any = None) -> bool:
+            seen.append(set(batch))
+            return super().should_module_be_updated(module_id, batch)
+
+    def only_b(module_id: str, batch: Any) -> bool:
+        return module_id == "b"
+
+    seen: list[set[str]] = []
+    config = SACConfig().environment(lambda _: Duel()).framework(engine="eager").debugging(seed=0)
+    config.multi_agent(policies=["a", "b"], policy_mapping_fn=lambda agent, _: "a" if agent == "left" else "b")
+    config.training(learner_class=Looking, train_batch_size=8, warm_up_steps=10, steps_per_iteration=20)
+    algorithm = config.rl_module(model_config={"hidden_sizes": (8,)}).build()
+    for rule, drawn in ((["a"], {"a"}), (None, {"a", "b"}), (only_b, {"a", "b"}), (["b"], {"b"}), ([], set())):
+        algorithm.set_policies_to_train(rule)
+        trained = set(algorithm.train()["learners"])
+        assert all(found == drawn for found in seen)
+        assert trained - {"__all_modules__"} == ({"b"} if rule is only_b else drawn)
+        seen.clear()
+    algorithm.stop()

@@ -40,8 +40,9 @@ class ReplayUpdates:
     def follow_modules(self) -> None:
         """Go by the Learners' modules as they are now; forget the steps of those that are gone."""
         # Asked here and kept: asking before each update would wait for those in flight.
-        self._horizons: dict[ModuleID, tuple[int, float]] = self._group.foreach_learner(_horizons_of)[0]
-        self._replay.forget_modules_but(self._horizons)
+        found: dict[ModuleID, tuple[int, float] | None] = self._group.foreach_learner(_horizons_of)[0]
+        self._horizons = {module_id: horizon for module_id, horizon in found.items() if horizon is not None}
+        self._replay.forget_modules_but(found)
 
     def run(self, steps: int, timesteps: Mapping[str, int]) -> Results:
         """Take `steps` gradient steps in one call; returns the results, or those of an earlier call that were ready."""
@@ -50,7 +51,10 @@ class ReplayUpdates:
             steps * config.train_batch_size,
             n_step={module_id: n_step for module_id, (n_step, _) in self._horizons.items()},
             gamma={module_id: gamma for module_id, (_, gamma) in self._horizons.items()},
+            module_ids=self._trained,
         )
+        if not draws.columns:
+            return {}  # Nothing trains at present.
         batch = MultiAgentBatch(draws.columns, env_steps=steps * config.train_batch_size)
         arguments: dict[str, Any] = {"timesteps": timesteps, "minibatch_size": config.train_batch_size}
         if not config.updates_while_sampling:
@@ -60,6 +64,12 @@ class ReplayUpdates:
         ready = self._group.update_from_batch(batch, async_update=True, return_state=True, **arguments)
         self._numbers[float(self._group.get_stats()["submitted"])] = draws.numbers
         return self._latest(ready)
+
+    @property
+    def _trained(self) -> list[ModuleID]:
+        """The modules whose rows are worth drawing; a rule that looks at the batch decides when it sees one."""
+        rule = self._group.should_update
+        return [m for m in self._horizons if rule is None or callable(rule) or m in rule]
 
     def drain(self) -> Results:
         """Wait for all updates; the results of the last of them, or {}."""
@@ -82,7 +92,11 @@ class ReplayUpdates:
         return results
 
 
-def _horizons_of(learner: TorchLearner) -> dict[ModuleID, tuple[int, float]]:
-    """`n_step` and `gamma` of each module, its overrides applied."""
-    configs = {module_id: learner.config_for_module(module_id) for module_id in learner.module}
-    return {module_id: (config.n_step, config.gamma) for module_id, config in configs.items()}
+def _horizons_of(learner: TorchLearner) -> dict[ModuleID, tuple[int, float] | None]:
+    """`n_step` and `gamma` of each module, its overrides applied; None for one without parameters that train."""
+    horizons: dict[ModuleID, tuple[int, float] | None] = {}
+    for module_id, module in learner.module.items():
+        config = learner.config_for_module(module_id)
+        trains = any(parameter.requires_grad for parameter in module.parameters())
+        horizons[module_id] = (config.n_step, config.gamma) if trains else None
+    return horizons

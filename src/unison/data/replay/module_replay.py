@@ -92,7 +92,7 @@ class ModuleReplay:
         kept = min(rows, self.ring.capacity)
         first = self.ring.written - kept
         self._links.add(chunk, first, kept)
-        self._sampler.add(torch.arange(first, first + kept) % self.ring.capacity)
+        self._sampler.add(first, kept)
 
     def sample(self, rows: int, generator: torch.Generator, *, n_step: int = 1, gamma: float = 1.0) -> Draw:
         """Draw steps, with replacement.

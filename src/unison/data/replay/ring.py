@@ -36,7 +36,8 @@ class Ring:
         """Rows ever written; row number `r` lies at `r % capacity`."""
         self.columns: dict[str, Tree] = {}
         """Tensors [capacity, ...]; rows that were never written hold anything."""
-        self._targets: dict[str, Tree] = {}
+        self._targets: dict[str, list[Any]] = {}
+        """The leaves of each column, as they are written."""
         self._device = device or torch.device("cpu")
         self._directory = None if directory is None else Path(directory)
 
@@ -58,20 +59,15 @@ class Ring:
         """
         if not self.columns:
             self._allocate(columns)
-        if columns.keys() != self._targets.keys():
-            raise BatchError(
-                f"The replay buffer holds the columns {sorted(self._targets)}, but these rows have {sorted(columns)}."
-            )
-        self._check_shapes(columns)
+        pairs = self._matched(columns)
         skipped = max(0, rows - self.capacity)
         start = (self.written + skipped) % self.capacity
         first = min(rows - skipped, self.capacity - start)
-        for name, target in self._targets.items():
-            for array, values in zip(tree_leaves(target), tree_leaves(columns[name]), strict=True):
-                values = values if isinstance(array, np.ndarray) else torch.as_tensor(values)
-                array[start : start + first] = values[skipped : skipped + first]
-                if skipped + first < rows:
-                    array[: rows - skipped - first] = values[skipped + first :]
+        for array, values in pairs:
+            values = values if isinstance(array, np.ndarray) else torch.as_tensor(values)
+            array[start : start + first] = values[skipped : skipped + first]
+            if skipped + first < rows:
+                array[: rows - skipped - first] = values[skipped + first :]
         self.written += rows
 
     def take(self, name: str, places: Tensor) -> Tree:
@@ -110,14 +106,22 @@ class Ring:
             self.write(state["columns"], size)
         self.written = int(state["written"])
 
-    def _check_shapes(self, columns: Mapping[str, Tree]) -> None:
-        for name, target in self._targets.items():
-            for array, values in zip(tree_leaves(target), tree_leaves(columns[name]), strict=True):
+    def _matched(self, columns: Mapping[str, Tree]) -> list[tuple[Any, Any]]:
+        """The leaves of all columns, each with what is to be written to it; all is checked before any is."""
+        if columns.keys() != self._targets.keys():
+            raise BatchError(
+                f"The replay buffer holds the columns {sorted(self._targets)}, but these rows have {sorted(columns)}."
+            )
+        pairs: list[tuple[Any, Any]] = []
+        for name, arrays in self._targets.items():
+            for array, values in zip(arrays, tree_leaves(columns[name]), strict=True):
                 if values.shape[1:] != array.shape[1:]:
                     raise BatchError(
                         f"Rows of the column '{name}' have the shape {list(values.shape[1:])}, but the replay buffer "
                         f"holds {list(array.shape[1:])}."
                     )
+                pairs.append((array, values))
+        return pairs
 
     def _allocate(self, columns: Mapping[str, Tree]) -> None:
         folder = None
@@ -140,7 +144,8 @@ class Ring:
             self.columns[name] = tree_map(space, column)
             # Writing a row through NumPy costs a fraction of what it costs through torch.
             on_cpu = self._device.type == "cpu"
-            self._targets[name] = tree_map(Tensor.numpy, self.columns[name]) if on_cpu else self.columns[name]
+            leaves = tree_leaves(self.columns[name])
+            self._targets[name] = [leaf.numpy() for leaf in leaves] if on_cpu else leaves
 
 
 def _narrow(dtype: torch.dtype) -> torch.dtype:

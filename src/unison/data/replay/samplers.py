@@ -18,8 +18,8 @@ class Sampler(ABC):
     """Draws the places of rows."""
 
     @abstractmethod
-    def add(self, places: Tensor) -> None:
-        """Rows were written at these places [n], in the place of others."""
+    def add(self, first: int, rows: int) -> None:
+        """The rows from number `first` on were written, in the place of others."""
 
     @abstractmethod
     def draw(self, count: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
@@ -42,7 +42,7 @@ class Sampler(ABC):
 class UniformSampler(Sampler):
     """Draws every row with the same probability."""
 
-    def add(self, places: Tensor) -> None:
+    def add(self, first: int, rows: int) -> None:
         """Nothing to note."""
 
     def draw(self, count: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
@@ -79,9 +79,9 @@ class PrioritizedSampler(Sampler):
         self._tree = SumTree(capacity)
         self._largest = 1.0
 
-    def add(self, places: Tensor) -> None:
+    def add(self, first: int, rows: int) -> None:
         """Give new rows the largest priority."""
-        self._tree.set(places.numpy(), np.full(len(places), self._largest))
+        self._tree.set(np.arange(first, first + rows) % self._capacity, np.full(rows, self._largest))
 
     def draw(self, count: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """See Sampler.draw."""

@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib import import_module
 from shutil import which
 from typing import TYPE_CHECKING, Any
@@ -141,8 +142,9 @@ def _compile(traced: TracedStep, count: int) -> Compiled:
             return compile_graph(module, examples, cpp_wrapper=on_cpu)
 
 
+@cache
 def find_compiler() -> str | None:
-    """The C++ compiler that inductor would use on this machine."""
+    """The C++ compiler that inductor would use on this machine; looked for once."""
     return next(
         (path for name in (os.environ.get("CXX"), "g++", "c++", "clang++") if name and (path := which(name))), None
     )

@@ -1,0 +1,133 @@
+"""Learning curves of SAC on continuous control, beside SB3's with the same settings and seeds.
+
+    python benchmarks/control.py --peers DIR [--task HalfCheetah-v5] [--seeds 0 1 2] [--steps 100000]
+    python benchmarks/control.py --report
+
+HalfCheetah-v5 (the extra `mujoco`), 100,000 steps: two layers of 256, 256 rows a gradient step, one gradient step for
+each environment step after 10,000 random ones. Every 5,000 steps 5 episodes with the policy's mode are run, which do
+not count in the time. The two contenders of a seed run side by side with one thread each, so whatever else the machine
+does meets both. Each curve is kept in `benchmarks/results/control/`; `--report` makes a table and a picture of those
+that are there.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from harness.contenders import SCRIPTS
+from harness.report import RESULTS, Report
+
+CURVES = RESULTS / "control"
+CONTENDERS = {"Unison": ("unison", "tab:blue"), "SB3": ("sb3", "tab:orange")}
+"""The name of each one's files, and its colour."""
+INTERVAL, EPISODES, LAST = 5_000, 5, 4
+Curve = dict[str, Any]
+
+
+def main() -> None:
+    """Train what was asked for, or report what there is."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", type=Path, default=None, metavar="DIR", help="interpreters of setup_peers.sh")
+    parser.add_argument("--task", default="HalfCheetah-v5")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--engine", default="inductor", help="of Unison")
+    parser.add_argument("--report", action="store_true", help="train nothing")
+    arguments = parser.parse_args()
+    if not arguments.report:
+        for seed in arguments.seeds:
+            train(seed, arguments)
+    report = make_report(arguments.task, read_curves(arguments.task))
+    report.show()
+    print(*report.write(), sep="\n")
+
+
+def train(seed: int, arguments: argparse.Namespace) -> None:
+    """Train every contender with one seed, side by side, and keep the curves."""
+    numbers = [seed, arguments.steps, arguments.steps // 10, INTERVAL, EPISODES]
+    options = [arguments.task, *map(str, numbers)]
+    commands = {"Unison": [sys.executable, str(SCRIPTS / "control_unison.py"), *options, arguments.engine]}
+    if arguments.peers is not None:
+        python = str(arguments.peers / "torch/bin/python")
+        commands["SB3"] = [python, str(SCRIPTS / "control_sb3.py"), *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    running = {
+        who: subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        for who, command in commands.items()
+    }
+    CURVES.mkdir(parents=True, exist_ok=True)
+    for who, process in running.items():
+        answer = process.communicate()[0].strip().splitlines()
+        if process.returncode:
+            raise SystemExit(f"{who} failed with seed {seed}")
+        path = CURVES / f"{arguments.task}_{CONTENDERS[who][0]}_{seed}.json"
+        path.write_text(answer[-1] + "\n", encoding="utf-8")
+
+
+def read_curves(task: str) -> dict[str, list[Curve]]:
+    """The curves of each contender, by seed."""
+    return {
+        who: [json.loads(path.read_text(encoding="utf-8")) for path in sorted(CURVES.glob(f"{task}_{name}_*.json"))]
+        for who, (name, _) in CONTENDERS.items()
+    }
+
+
+def make_report(task: str, curves: dict[str, list[Curve]]) -> Report:
+    """The table and the picture."""
+    about = " ".join((__doc__ or "").split("\n\n")[2].split())
+    report = Report("control", f"SAC on {task}", about)
+    header = ["who", "seed", "steps", f"return, mean of the last {LAST} evaluations", "best", "CPU seconds"]
+    rows: list[Sequence[str]] = []
+    for who, runs in curves.items():
+        for run in runs:
+            last = f"{np.mean(run['returns'][-LAST:]):,.0f}"
+            best = f"{max(run['returns']):,.0f}"
+            rows.append([who, str(run["seed"]), f"{run['steps'][-1]:,}", last, best, f"{run['cpu_seconds']:,.0f}"])
+    report.add_table("", header, rows)
+    rows = [
+        [
+            who,
+            str(len(runs)),
+            f"{np.mean([np.mean(run['returns'][-LAST:]) for run in runs]):,.0f}",
+            f"{np.mean([max(run['returns']) for run in runs]):,.0f}",
+            f"{np.mean([run['cpu_seconds'] for run in runs]):,.0f}",
+        ]
+        for who, runs in curves.items()
+        if runs
+    ]
+    report.add_table("Means over seeds", ["who", "seeds", "last", "best", "CPU seconds"], rows)
+    report.data["curves"] = curves
+    report.add_picture("", lambda figure: draw(figure, task, curves))
+    return report
+
+
+def draw(figure: Any, task: str, curves: dict[str, list[Curve]]) -> None:
+    """The mean over seeds, and each seed thin."""
+    axes = figure.subplots()
+    for who, runs in curves.items():
+        if not runs:
+            continue
+        colour = CONTENDERS[who][1]
+        for run in runs:
+            axes.plot(np.asarray(run["steps"]) / 1000, run["returns"], color=colour, alpha=0.3, linewidth=0.9)
+        length = min(len(run["steps"]) for run in runs)
+        mean = np.mean([run["returns"][:length] for run in runs], axis=0)
+        steps = np.asarray(runs[0]["steps"][:length]) / 1000
+        axes.plot(steps, mean, color=colour, linewidth=2, label=f"{who}, {len(runs)} seeds")
+    axes.set_title(f"SAC on {task}", fontsize=10)
+    axes.set_xlabel("thousand environment steps", fontsize=8)
+    axes.set_ylabel("return of an evaluation", fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+
+
+if __name__ == "__main__":
+    main()
