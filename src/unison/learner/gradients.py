@@ -102,15 +102,21 @@ class GradientExchange:
             if kept is not None:
                 flat.add_(kept)
         if self._collective.world_size > 1:
-            joined = torch.cat(flats)
-            self._collective.all_reduce_(joined)
-            for flat, part in zip(flats, joined.split_with_sizes([f.numel() for f in flats]), strict=True):
-                flat.copy_(part)
+            self._sum_over_ranks(flats)
         return {ref: view for slot in slots for ref, view in slot.gradient_views.items()}
 
     def clear(self) -> None:
         """Forget what was set aside (an update failed)."""
         self._sums.clear()
+
+    def _sum_over_ranks(self, flats: list[Tensor]) -> None:
+        """One sum for all of them."""
+        if len(flats) == 1:
+            self._collective.all_reduce_(flats[0])
+            return
+        joined = self._collective.all_reduce_(torch.cat(flats))
+        for flat, part in zip(flats, joined.split_with_sizes([f.numel() for f in flats]), strict=True):
+            flat.copy_(part)
 
     def _flats(self, gradients: Gradients, slots: Sequence[OptimizerSlot]) -> list[Tensor]:
         for slot in slots:

@@ -29,7 +29,8 @@ SHAPES: dict[int, dict[str, Any]] = {
         "training": {"grad_clip": 0.01, "grad_clip_by": "value", "gradient_accumulation_steps": 2},
     },
 }
-CASES = [("xla", 1, 10), ("xla", 2, 12), ("xla", 3, 12), ("xla", 4, 12), ("inductor", 2, 4)]
+CASES = [("xla", 1, 10), ("xla", 2, 12), ("xla", 3, 12), ("xla", 4, 12)]
+CASES += [("inductor", 1, 4), ("inductor", 2, 4), ("inductor", 3, 4), ("inductor", 4, 4)]
 
 
 @pytest.mark.parametrize(("engine", "number", "examples"), CASES)

@@ -19,16 +19,18 @@ _failures: dict[int, BaseException] = {}
 _muted: set[int] = set()
 
 
+def sum_over_ranks_(tensor: Tensor, number: int) -> Tensor:
+    """Replace a tensor by its sum over all ranks of the collective `number`; returns it."""
+    if number not in _muted and number not in _failures:
+        try:
+            _collectives[number].all_reduce_(tensor)
+        except BaseException as error:  # a compiled program can't pass it on; `reporting` raises it
+            _failures[number] = error
+    return tensor
+
+
 def _sum_over_ranks(tensor: Tensor, number: int) -> Tensor:
-    """The sum of `tensor` over all ranks of the collective `number`."""
-    total = tensor.clone()
-    if number in _muted or number in _failures:
-        return total
-    try:
-        _collectives[number].all_reduce_(total)
-    except BaseException as error:  # a compiled program can't pass it on; `reporting` raises it
-        _failures[number] = error
-    return total
+    return sum_over_ranks_(tensor.clone(), number)
 
 
 def _same_shape(tensor: Tensor, number: int) -> Tensor:

@@ -235,8 +235,7 @@ def _capacity(count: int) -> int:
 def _set_up_jax() -> None:
     """Threads and the cache of compiled programs, where the user has not set them."""
     with _setting_up:
-        if "XLA_FLAGS" not in os.environ and torch.get_num_threads() == 1:
-            os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+        os.environ.setdefault("PJRT_NPROC", str(torch.get_num_threads()))
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
         jax: Any = import_module("jax")
         if jax.config.jax_compilation_cache_dir is None:

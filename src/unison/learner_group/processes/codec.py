@@ -46,6 +46,11 @@ class Payload(NamedTuple):
         for offset, part in self._parts(pad=False):
             segment.write(part, start + offset)
 
+    def copy_to(self, memory: memoryview) -> None:
+        """Copy all of it to the start of `memory`."""
+        for offset, part in self._parts(pad=False):
+            memory[offset : offset + len(part)] = part
+
     def _parts(self, *, pad: bool = True) -> Iterator[tuple[int, bytes | memoryview]]:
         yield 0, self.skeleton
         base, end = _aligned(len(self.skeleton)), len(self.skeleton)

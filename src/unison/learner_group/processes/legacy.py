@@ -1,5 +1,6 @@
 """A legacy in shared memory."""
 
+import mmap
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -22,20 +23,33 @@ class SharedLegacy(Legacy):
 
     def __init__(self, segments: Sequence[Segment]) -> None:
         self._segments = segments
+        self._memory: list[memoryview | None] = [None] * len(segments)
+        self._numbers = [_header(segment)[0] for segment in segments]
 
     def leave(self, value: Any) -> None:
         """Write it over the oldest one."""
-        numbers = [number for number, _, _ in map(_header, self._segments)]
-        segment = self._segments[numbers.index(min(numbers))]
+        oldest = self._numbers.index(min(self._numbers))
         payload = encode(value)
-        segment.write(bytes(_HEADER.size), 0)  # until the rest is written, there is nothing
-        payload.write(segment, _START)
-        segment.write(_HEADER.pack(max(numbers) + 1, len(payload.skeleton), payload.size), 0)
+        memory = self._room(oldest, _START + payload.size)
+        number = max(self._numbers) + 1
+        memory[: _HEADER.size] = bytes(_HEADER.size)  # until the rest is written, there is nothing
+        payload.copy_to(memory[_START:])
+        memory[: _HEADER.size] = _HEADER.pack(number, len(payload.skeleton), payload.size)
+        self._numbers[oldest] = number
 
     def find(self) -> list[Any]:
         """Read them all."""
         order = sorted(self._segments, key=_header, reverse=True)
         return [_value(segment) for segment in order if _header(segment)[0]]
+
+    def _room(self, index: int, size: int) -> memoryview:
+        """A segment's memory, at least `size` bytes; mapped once, for that is quicker than to write to a file."""
+        memory = self._memory[index]
+        if memory is None or len(memory) < size:
+            segment, length = self._segments[index], -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+            segment.reserve(length)
+            memory = self._memory[index] = memoryview(segment.map(length))
+        return memory
 
 
 def _header(segment: Segment) -> tuple[int, int, int]:
