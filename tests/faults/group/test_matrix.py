@@ -24,6 +24,7 @@ from unison.learner_group.recovery import recover
 from unison.learner_group.shared_memory import SharedMemoryError
 
 SPEC = SingleAgentRLModuleSpec(observation_space=OBS, action_space=DISCRETE, model_config={"hidden_sizes": (64,)})
+LARGE = SingleAgentRLModuleSpec(observation_space=OBS, action_space=DISCRETE, model_config={"hidden_sizes": (256,) * 2})
 SURVIVED = ("kill", "stop")
 RAISED: dict[str, type[BaseException]] = {"raise": BatchError, "memory": MemoryError, "full": SharedMemoryError}
 FAULTS = (*SURVIVED, *RAISED)
@@ -78,13 +79,16 @@ def test_update(group: LearnerGroup, trap: Trap, path: Any, fault: str, moment: 
     if fault in SURVIVED:
         assert update(group, 1)["__all_modules__"]["num_updates"] == 2
         assert group.get_stats()["restarts"] == restarts + 1
+    elif fault == "full":  # an update like the last one has its room
+        update(group, 1)
+        group.foreach_learner(lift_limit)
+        assert group.get_stats()["restarts"] == restarts
     else:
         with pytest.raises(RAISED[fault]) as caught:
             update(group, 1)
         notes = "\n".join(caught.value.__notes__)
         assert f"rank {rank}" in notes
         assert "Traceback" in notes
-        group.foreach_learner(lift_limit)
         assert_same(states(group), path[1])
         update(group, 1)
         assert group.get_stats()["restarts"] == restarts
@@ -118,14 +122,15 @@ def test_saving(group: LearnerGroup, trap: Trap, path: Any, tmp_path: Path, faul
 @pytest.mark.parametrize("fault", FAULTS)
 def test_adding(group: LearnerGroup, trap: Trap, path: Any, fault: str) -> None:
     trap.set("adding", fault, rank_of(fault, "adding"))
+    spec = LARGE if fault == "full" else SPEC  # more than there has been room for
     if fault in SURVIVED:
-        group.add_module(module_id="new", module_spec=SPEC)
+        group.add_module(module_id="new", module_spec=spec)
     else:
         with pytest.raises(RAISED[fault]):
-            group.add_module(module_id="new", module_spec=SPEC)
+            group.add_module(module_id="new", module_spec=spec)
         group.foreach_learner(lift_limit)
         assert_same(states(group), path[1])
-        group.add_module(module_id="new", module_spec=SPEC)
+        group.add_module(module_id="new", module_spec=spec)
     assert {name.split("/")[0] for name in states(group)} == {"default_policy", "new", "counters"}
     group.remove_module("new")
     update(group, 1)

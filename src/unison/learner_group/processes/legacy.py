@@ -46,9 +46,10 @@ class SharedLegacy(Legacy):
         """A segment's memory, at least `size` bytes; mapped once, for that is quicker than to write to a file."""
         memory = self._memory[index]
         if memory is None or len(memory) < size:
-            segment, length = self._segments[index], -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
-            segment.reserve(length)
-            memory = self._memory[index] = memoryview(segment.map(length))
+            length = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+            for segment in self._segments:  # once the first value has found room, so will all like it
+                segment.reserve(length)
+            memory = self._memory[index] = memoryview(self._segments[index].map(length))
         return memory
 
 
