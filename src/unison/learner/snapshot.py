@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Snapshot:
     """A copy of the parameters, optimizers, coefficients and counters of some modules.
 
-    A Learner needs only its last one: the next takes over its memory.
+    It takes over the memory of one that the Learner no longer needs.
 
     Args:
         learner: the Learner about to update.
@@ -28,9 +28,8 @@ class Snapshot:
         self._learner = learner
         self._slots = learner.optimizers.active(module_ids)
         self._tensors = list(tensors_of(learner, self._slots, module_ids).values())
-        # One of several Learners may have to undo an update when it has begun the next one.
-        memory = [] if learner.distributed else learner.snapshot_memory
-        self._values = learner.snapshot_memory = _copies(self._tensors, memory)
+        self.values = _copies(self._tensors, learner.snapshot_memory)
+        learner.snapshot_memory = []
         self._counters, self._schedule_step = dict(learner.counters), learner.schedule_step
         self._rng = learner.generator.get_state()
         self._results = learner.results
@@ -45,7 +44,7 @@ class Snapshot:
     def restore(self) -> None:
         """Put everything back as it was."""
         with torch.no_grad():
-            for tensor, value in zip(self._tensors, self._values, strict=True):
+            for tensor, value in zip(self._tensors, self.values, strict=True):
                 tensor.copy_(value)
         self._learner.counters.update(self._counters)
         self._learner.schedule_step = self._schedule_step

@@ -64,7 +64,7 @@ def run_update(
         raise
     finally:
         learner.step = StepContext()
-    learner.last_snapshot = snapshot if learner.distributed else None
+    _keep(learner, snapshot)
     learner.results[ALL_MODULES] |= {
         "num_env_steps_trained": float(env_steps * num_iters),
         "num_updates": float(learner.counters["num_updates"]),
@@ -73,6 +73,14 @@ def run_update(
         **learner.engine.report(),
     }
     return learner.results
+
+
+def _keep(learner: "TorchLearner", snapshot: Snapshot) -> None:
+    """One of several Learners may have to undo an update when it has begun the next one; else nobody needs it more."""
+    spent = snapshot
+    if learner.distributed:
+        spent, learner.last_snapshot = learner.last_snapshot, snapshot
+    learner.snapshot_memory = [] if spent is None else spent.values
 
 
 def valid_rows(columns: Mapping[str, Any]) -> Any:
