@@ -82,26 +82,16 @@ def make_report(task: str, curves: dict[str, list[Curve]]) -> Report:
     """The table and the picture."""
     about = " ".join((__doc__ or "").split("\n\n")[2].split())
     report = Report("control", f"SAC on {task}", about)
-    header = ["who", "seed", "steps", f"return, mean of the last {LAST} evaluations", "best", "CPU seconds"]
+    runs = {who: {run["seed"]: run for run in found} for who, found in curves.items()}
+    header = ["seed", "steps", *(f"{who}: return" for who in curves), *(f"{who}: CPU seconds" for who in curves)]
     rows: list[Sequence[str]] = []
-    for who, runs in curves.items():
-        for run in runs:
-            last = f"{np.mean(run['returns'][-LAST:]):,.0f}"
-            best = f"{max(run['returns']):,.0f}"
-            rows.append([who, str(run["seed"]), f"{run['steps'][-1]:,}", last, best, f"{run['cpu_seconds']:,.0f}"])
-    report.add_table("", header, rows)
-    rows = [
-        [
-            who,
-            str(len(runs)),
-            f"{np.mean([np.mean(run['returns'][-LAST:]) for run in runs]):,.0f}",
-            f"{np.mean([max(run['returns']) for run in runs]):,.0f}",
-            f"{np.mean([run['cpu_seconds'] for run in runs]):,.0f}",
-        ]
-        for who, runs in curves.items()
-        if runs
-    ]
-    report.add_table("Means over seeds", ["who", "seeds", "last", "best", "CPU seconds"], rows)
+    for seed in sorted(set.intersection(*(set(found) for found in runs.values()))):
+        own = [found[seed] for found in runs.values()]
+        count = min(len(run["steps"]) for run in own)
+        returns = [f"{np.mean(run['returns'][max(0, count - LAST) : count]):,.0f}" for run in own]
+        seconds = [f"{run['cpu_seconds'][count - 1]:,.0f}" for run in own]
+        rows.append([str(seed), f"{own[0]['steps'][count - 1]:,}", *returns, *seconds])
+    report.add_table(f"Return: mean of the last {LAST} evaluations that both have", header, rows)
     report.data["curves"] = curves
     report.add_picture("", lambda figure: draw(figure, task, curves))
     return report
@@ -119,7 +109,7 @@ def draw(figure: Any, task: str, curves: dict[str, list[Curve]]) -> None:
         length = min(len(run["steps"]) for run in runs)
         mean = np.mean([run["returns"][:length] for run in runs], axis=0)
         steps = np.asarray(runs[0]["steps"][:length]) / 1000
-        axes.plot(steps, mean, color=colour, linewidth=2, label=f"{who}, {len(runs)} seeds")
+        axes.plot(steps, mean, color=colour, linewidth=2, label=f"{who}, seeds {[run['seed'] for run in runs]}")
     axes.set_title(f"SAC on {task}", fontsize=10)
     axes.set_xlabel("thousand environment steps", fontsize=8)
     axes.set_ylabel("return of an evaluation", fontsize=8)

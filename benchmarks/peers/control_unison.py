@@ -19,16 +19,17 @@ config = (
     .debugging(seed=seed)
 )
 algorithm = config.build()
-curve = {"task": name, "seed": seed, "steps": [], "returns": [], "seconds": 0.0, "cpu_seconds": 0.0}
+curve = {"task": name, "seed": seed, "steps": [], "returns": [], "cpu_seconds": []}
+spent = 0.0
 while algorithm.num_env_steps_sampled_lifetime < steps:
-    start, cpu = time.perf_counter(), time.process_time()
+    start = time.process_time()
     results = algorithm.train()
-    curve["seconds"] += time.perf_counter() - start
-    curve["cpu_seconds"] += time.process_time() - cpu
+    spent += time.process_time() - start
     curve["steps"].append(algorithm.num_env_steps_sampled_lifetime)
     curve["returns"].append(algorithm.evaluate()["episode_return_mean"])
+    curve["cpu_seconds"].append(spent)
     learners = results["learners"]
     engine = learners.get("__all_modules__", {}).get("engine")
-    print(curve["steps"][-1], curve["returns"][-1], round(curve["cpu_seconds"]), engine, file=sys.stderr, flush=True)
+    print(curve["steps"][-1], curve["returns"][-1], round(spent), engine, file=sys.stderr, flush=True)
 algorithm.stop()
 print(json.dumps({**curve, "engine": engine}))

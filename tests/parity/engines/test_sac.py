@@ -16,6 +16,7 @@ CASES = {
     "prioritized": SACCase(replay_prioritized=True),
     "schedules_and_clipping": SACCase(actor_lr=[[0, 1e-2], [80, 0.0]], grad_clip=0.1, gradient_accumulation_steps=3),
     "two_modules": SACCase(modules=("a", "b")),
+    "all_at_once": SACCase(modules=("a", "b"), n_step=3, replay_prioritized=True),
 }
 
 
@@ -24,15 +25,16 @@ def test_a_traced_step_is_the_step(name: str) -> None:
     run_both(CASES[name], "interpreted")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["continuous", "discrete", "prioritized", "two_modules"])
+@pytest.mark.parametrize("name", CASES)
 def test_xla_agrees(name: str) -> None:
     pytest.importorskip("jax")
     run_both(CASES[name], "xla")  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="inductor needs a C++ compiler")
-def test_inductor_agrees() -> None:
-    run_both(CASES["continuous"], "inductor")  # type: ignore[arg-type]
+@pytest.mark.parametrize("name", ["continuous", "discrete", "all_at_once"])
+def test_inductor_agrees(name: str) -> None:
+    run_both(CASES[name], "inductor")  # type: ignore[arg-type]
 
 
 def test_several_steps_in_one_call_are_as_many_calls() -> None:
