@@ -34,7 +34,7 @@ class Work:
 
 WORKS = {
     "U6": Work("sac_update", "A SAC update (U6)", "sac_work.py", "update"),
-    "U9": Work("sac_steps", "A step of SAC on Pendulum-v1 (U9)", "pendulum.py", "step", ("500",)),
+    "U9": Work("sac_steps", "A step of SAC on Pendulum-v1 (U9)", "pendulum.py", "step", ("300",)),
 }
 
 

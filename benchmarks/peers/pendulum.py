@@ -2,7 +2,7 @@
 
 Usage: pendulum.py unison:ENGINE[:PRECISION] | sb3 | rllib STEPS, with the interpreter that has it
 
-Hidden 256,256, 256 rows an update, 200 steps of warm-up; the first 500 steps are not timed.
+Hidden 256,256, 256 rows an update, 200 steps of warm-up; the first 300 steps are not timed.
 """
 
 import json
@@ -17,7 +17,7 @@ import torch
 warnings.filterwarnings("ignore")
 logging.disable(logging.WARNING)
 torch.set_num_threads(1)
-WARM_UP, UNTIMED = 200, 500
+WARM_UP, UNTIMED = 200, 300
 kind, *options = sys.argv[1].split(":")
 steps = int(sys.argv[2])
 
