@@ -1,6 +1,8 @@
 """What a Learner builds itself from: modules, a device, a generator, optimizers."""
 
+import inspect
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -67,6 +69,18 @@ def seed_generator(seed: int | None) -> torch.Generator:
     return generator
 
 
+def _construct(kind: type[Any], params: list[torch.nn.Parameter], options: dict[str, Any]) -> torch.optim.Optimizer:
+    """`kind(params, lr=0.0, **options)`, less the second in which a decorator of torch's would import its compiler."""
+    optimizer: Any = kind.__new__(kind)
+    plain = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    vars(optimizer)["add_param_group"] = partial(plain, optimizer)
+    try:
+        kind.__init__(optimizer, params, lr=0.0, **options)
+    finally:
+        del vars(optimizer)["add_param_group"]
+    return optimizer
+
+
 def make_optimizer(params: Sequence[torch.nn.Parameter], setting: str | Mapping[str, Any]) -> torch.optim.Optimizer:
     """The optimizer that the setting `optimizer` names, over `params`; its learning rate is set on registration.
 
@@ -76,6 +90,6 @@ def make_optimizer(params: Sequence[torch.nn.Parameter], setting: str | Mapping[
     options = {"name": setting} if isinstance(setting, str) else dict(setting)
     name = options.pop("name")
     try:
-        return _OPTIMIZERS[name](list(params), lr=0.0, **options)
+        return _construct(_OPTIMIZERS[name], list(params), options)
     except TypeError as error:
         raise ConfigError(f"optimizer '{name}': {error}. Options are those of {_OPTIMIZERS[name].__name__}.") from error
