@@ -5,7 +5,7 @@
 
 HalfCheetah-v5 (the extra `mujoco`), 100,000 steps: two layers of 256, 256 rows a gradient step, one gradient step for
 each environment step after 10,000 random ones. Every 5,000 steps 5 episodes with the policy's mode are run, which do
-not count in the time. The two contenders of a seed run side by side with one thread each, so whatever else the machine
+not count in the time. The contenders of a seed run side by side with one thread each, so whatever else the machine
 does meets both. Each curve is kept in `benchmarks/results/control/`; `--report` makes a table and a picture of those
 that are there.
 """
@@ -92,6 +92,13 @@ def make_report(task: str, curves: dict[str, list[Curve]]) -> Report:
         seconds = [f"{run['cpu_seconds'][count - 1]:,.0f}" for run in own]
         rows.append([str(seed), f"{own[0]['steps'][count - 1]:,}", *returns, *seconds])
     report.add_table(f"Return: mean of the last {LAST} evaluations that both have", header, rows)
+    longest = max((run["steps"][-1] for found in curves.values() for run in found), default=0)
+    report.notes += [
+        f"{who}, seed {run['seed']}: broken off after {run['steps'][-1]:,} steps."
+        for who, found in curves.items()
+        for run in found
+        if run["steps"][-1] < longest
+    ]
     report.data["curves"] = curves
     report.add_picture("", lambda figure: draw(figure, task, curves))
     return report
