@@ -71,13 +71,12 @@ def seed_generator(seed: int | None) -> torch.Generator:
 
 def _construct(kind: type[Any], params: list[torch.nn.Parameter], options: dict[str, Any]) -> torch.optim.Optimizer:
     """`kind(params, lr=0.0, **options)`, less the second in which a decorator of torch's would import its compiler."""
-    optimizer: Any = kind.__new__(kind)
-    plain = inspect.unwrap(torch.optim.Optimizer.add_param_group)
-    vars(optimizer)["add_param_group"] = partial(plain, optimizer)
+    optimizer: Any = object.__new__(kind)
+    optimizer.add_param_group = partial(inspect.unwrap(torch.optim.Optimizer.add_param_group), optimizer)
     try:
-        kind.__init__(optimizer, params, lr=0.0, **options)
+        optimizer.__init__(params, lr=0.0, **options)
     finally:
-        del vars(optimizer)["add_param_group"]
+        del optimizer.add_param_group
     return optimizer
 
 
