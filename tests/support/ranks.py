@@ -4,10 +4,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 from unison import AlgorithmConfig, MultiAgentRLModuleSpec
 from unison.learner_group.processes import ProcessTransport
 from unison.learner_group.transport import WorkerContext
 from unison.learner_group.worker import learner_class
+
+_UPDATES = {"batch": "update_from_batch", "episodes": "update_from_episodes"}
 
 
 class Rank:
@@ -27,7 +31,9 @@ class Rank:
     ) -> tuple[dict[str, Any], list[Any]]:
         """Build a Learner, give it `state`, run the updates; its state after them, and the results or errors.
 
-        With a name in `keep`, the Learner of this name goes on, with all that it has compiled.
+        Sources other than "batch" and "episodes" are methods of the Learner, called with the arguments alone and
+        the same random numbers everywhere. With a name in `keep`, the Learner of this name goes on, with all that
+        it has compiled.
         """
         learner = self._kept.get(keep)
         if learner is None:
@@ -40,7 +46,11 @@ class Rank:
         for source, data, arguments in updates:
             if source == "batch" and self._collective.rank % 2:
                 data = dict(reversed(list(data.items())))  # another order of modules on each shard
-            method = learner.update_from_batch if source == "batch" else learner.update_from_episodes
+            if source not in _UPDATES:
+                torch.manual_seed(len(outcomes))
+                getattr(learner, source)(**arguments)
+                continue
+            method = getattr(learner, _UPDATES[source])
             try:
                 outcomes.append(method(data, **arguments))
             except ArithmeticError as error:

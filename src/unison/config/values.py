@@ -158,7 +158,9 @@ def _read_array(data: Mapping[str, Any]) -> Any:
 
 
 def _read_not_serializable(text: str) -> NoReturn:
-    raise ConfigError(f"{text} could not be stored; give it anew: from_dict(data, overrides={{name: value}})")
+    raise ConfigError(
+        f"{text} could not be stored; give it anew: from_checkpoint or from_dict(overrides={{name: value}})"
+    )
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {

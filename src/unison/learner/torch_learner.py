@@ -332,5 +332,6 @@ class TorchLearner(TorchOptimization, TorchState):
         self.config_overrides.pop(module_id, None)
         self.coefficients.pop(module_id, None)
         self.metrics.forget_module(module_id)
-        self.results.pop(module_id, None)
+        self.engine.forget_module(module_id)
+        self.results = {m: found for m, found in self.results.items() if m != module_id}  # Others hold the old dict.
         self._schedules.pop(module_id, None)

@@ -1,7 +1,6 @@
 """N Learners equal one: real processes, random cases, parameters within 1e-5 and bit-identical across ranks."""
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,59 +8,18 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from support.learners import DISCRETE, OBS, assert_same, make_columns, make_config
-from support.ranks import Rank, ranks
+from support.equality import compare
+from support.learners import DISCRETE, OBS, make_columns, make_config
+from support.ranks import Rank
 from support.states import flat
-from support.teams import CentralCritic, CentralLearner, SharedEncoder
-from unison import MultiAgentRLModule, MultiAgentRLModuleSpec, SingleAgentEpisode, SingleAgentRLModuleSpec
+from unison import SingleAgentEpisode
 from unison.algorithms import PPOLearner
 from unison.config import make_module_spec
 from unison.learner_group.collectives import SingleCollective
 from unison.learner_group.processes import ProcessTransport
 from unison.learner_group.transport import WorkerContext
-from unison.modules.random_module import RandomModule
 
 pytestmark = pytest.mark.filterwarnings("default")
-
-
-@pytest.fixture(scope="module", params=[2, 3, 4])
-def world(request: pytest.FixtureRequest) -> Iterator[ProcessTransport]:
-    """Processes that serve all cases of this file."""
-    with ranks(request.param) as transport:
-        yield transport
-
-
-def compare(world: ProcessTransport, config: Any, updates: list[Any], modules: tuple[str, ...] = ("a",)) -> list[Any]:
-    """Run the updates on one Learner and on all ranks; returns the outcomes of each rank."""
-    spec = make_module_spec(config, spaces=dict.fromkeys(modules, (OBS, DISCRETE)))
-    alone = Rank(WorkerContext(rank=0, world_size=1, collective=SingleCollective()))
-    first, _ = alone.run(config, spec, {}, [])
-    expected, outcomes = alone.run(config, spec, first, updates)
-    answers = world.gather(world.call("run", config, spec, first, updates))
-    states = [flat(state) for state, _ in answers]
-    for state in states[1:]:
-        assert_same(states[0], state)
-    for name, value in flat(expected).items():
-        np.testing.assert_allclose(states[0][name], value, rtol=1e-5, atol=2e-6, err_msg=name)
-    for rank_outcomes in (found for _, found in answers):
-        for ours, theirs in zip(rank_outcomes, outcomes, strict=True):
-            assert isinstance(ours, str) == isinstance(theirs, str)
-    for _, found in answers:
-        for ours, theirs in zip(found, outcomes, strict=True):
-            if not isinstance(theirs, str):
-                compare_results(ours, theirs)
-    return answers
-
-
-def compare_results(ours: Any, theirs: Any) -> None:
-    """The same metrics, of the same values: each rank reports those of all rows."""
-    for module_id in theirs:
-        assert ours[module_id].keys() == theirs[module_id].keys()
-        for name, value in theirs[module_id].items():
-            if name == "vf_explained_var" or name.startswith("seconds"):  # a ratio of variances has no mean
-                continue
-            expected = pytest.approx(value, rel=1e-3, abs=1e-5, nan_ok=True) if isinstance(value, float) else value
-            assert ours[module_id][name] == expected, name
 
 
 @settings(max_examples=17, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -110,49 +68,6 @@ def test_random_cases(
 def test_more_ranks_than_rows(world: ProcessTransport) -> None:
     config = make_config(lr=1e-2).multi_agent(policies=["a"]).freeze()
     compare(world, config, [("batch", {"a": make_columns(1)}, {"num_iters": 3})])
-
-
-ROWS = ({"a": 9, "b": 14, "c": 5}, {"b": 3, "c": 11}, {"a": 1}, {"c": 2, "b": 20})
-"""Batches in which modules have many rows, few, fewer than there are ranks, or none."""
-
-
-@pytest.mark.parametrize("team", [SharedEncoder, CentralCritic])
-@pytest.mark.parametrize("trained", [None, ["b", "c"]])
-def test_modules_that_depend_on_each_other(
-    world: ProcessTransport, team: type[MultiAgentRLModule], trained: list[str] | None
-) -> None:
-    ids = ("a", "b", "c")
-    specs = {m: SingleAgentRLModuleSpec() for m in ids}
-    config = make_config(
-        lr=1e-2,
-        optimizer={"name": "adam", "eps": 1e-3},
-        vf_loss_coeff=0.0 if team is CentralCritic else 0.5,
-        learner_class=CentralLearner if team is CentralCritic else None,
-    )
-    config.multi_agent(policies=list(ids), policies_to_train=trained)
-    config.rl_module(rl_module_spec=MultiAgentRLModuleSpec(team, specs))
-    batches = [
-        ("batch", {m: make_columns(n, 10 * i + ord(m)) for m, n in rows.items()}, {"minibatch_size": 4, "num_iters": 2})
-        for i, rows in enumerate(ROWS)
-        if trained is None or set(rows) & set(trained)
-    ]
-    answers = compare(world, config.freeze(), batches, ids)
-    before = {"a", "b", "c"} if trained is None else set(trained)
-    found = {m for _, outcomes in answers for outcome in outcomes for m in outcome if not m.startswith("__")}
-    assert before <= found
-
-
-@pytest.mark.parametrize("frozen", [True, False])
-def test_frozen_and_scripted_modules_beside_one_that_trains(world: ProcessTransport, frozen: bool) -> None:
-    kind = {"model_config": {"hidden_sizes": (8,), "frozen": True}} if frozen else {"module_class": RandomModule}
-    config = make_config(lr=1e-2, optimizer={"name": "adam", "eps": 1e-3})
-    config.multi_agent(policies={"a": SingleAgentRLModuleSpec(**kind), "b": None, "c": None})
-    batches = [
-        ("batch", {m: make_columns(n, i + ord(m)) for m, n in rows.items()}, {"minibatch_size": 4})
-        for i, rows in enumerate(ROWS[:2])
-    ]
-    for _, outcomes in compare(world, config.freeze(), batches, ("a", "b", "c")):
-        assert all("a" not in outcome for outcome in outcomes)
 
 
 class Counting(PPOLearner):

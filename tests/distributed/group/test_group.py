@@ -1,5 +1,6 @@
 """A LearnerGroup on real processes: what its Learners share. What becomes of it on faults: tests/faults/group."""
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from support.learners import DISCRETE, OBS, assert_same, make_columns, make_config
 from unison import ALL_MODULES, LearnerGroup, SingleAgentRLModuleSpec
@@ -70,6 +72,40 @@ def test_modules_come_and_go_on_all_learners(pair: LearnerGroup) -> None:
     with pytest.raises(ModuleError, match="no module 'new'"):
         pair.remove_module("new")
     assert set(pair.get_weights()) == {"default_policy"}
+
+
+def residue(learner: Any) -> Any:
+    """What a Learner keeps by module, and the tensors of its process."""
+    gc.collect()
+    own = (learner.optimizers.slots, learner.coefficients, learner.config_overrides, learner.exchange._sums)
+    engine = (learner.engine._entries, learner.engine._chains, learner.engine._sightings)
+    metrics = [key for key in learner.metrics.reductions if key[0] not in learner.module]
+    tensors = sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects())
+    return [len(part) for part in (*own, *engine, metrics, learner.results)], tensors
+
+
+def test_two_hundred_lives_leave_no_residue_on_any_learner() -> None:
+    pytest.importorskip("jax")
+    config = make_config().framework(engine="xla").resources(num_learners=2)
+    with config.build_learner_group(spaces={"default_policy": (OBS, DISCRETE)}) as group:
+
+        def live(number: int) -> None:
+            group.add_module(module_id=f"guest_{number}", module_spec=SPEC)
+            if number % 80 == 39:
+                batch = {m: make_columns(16, number) for m in ("default_policy", f"guest_{number}")}
+                assert set(group.update_from_batch(batch, minibatch_size=8)) == {*batch, ALL_MODULES}
+            group.remove_module(f"guest_{number}")
+
+        found: list[Any] = []
+        for number in range(200):
+            live(number)
+            if number in (39, 199):
+                group.update_from_batch(make_columns(16), minibatch_size=8)
+                found.append(group.foreach_learner(residue))
+        for (parts, tensors), (parts_then, tensors_then) in zip(found[1], found[0], strict=True):
+            assert parts == parts_then
+            assert tensors < tensors_then + 40  # Each of the 160 lives in between had 8 parameters and their moments.
+        assert_alike(group)
 
 
 class Refused(ActorCritic):

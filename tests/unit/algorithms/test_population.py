@@ -167,12 +167,13 @@ def test_who_trains_changes_with_the_modules_or_not_at_all(algorithm: Any, monke
     assert rule(algorithm) == ["main"]
 
 
-def test_a_checkpoint_carries_the_population(algorithm: Any, tmp_path: Path) -> None:
+def test_a_checkpoint_carries_the_population(tmp_path: Path) -> None:
+    algorithm = make_config().env_runners(normalize_rewards=True).build()
     algorithm.train()
     algorithm.add_snapshot("past", of="main", policy_mapping_fn=against("past"))
     algorithm.train()
     algorithm.save_state(tmp_path / "saved")
-    fresh = make_config().debugging(seed=9).build()
+    fresh = make_config().env_runners(normalize_rewards=True).debugging(seed=9).build()
     fresh.load_state(tmp_path / "saved")
     fresh.set_policy_mapping_fn(against("past"))
     try:
@@ -184,8 +185,12 @@ def test_a_checkpoint_carries_the_population(algorithm: Any, tmp_path: Path) -> 
             assert "past" not in ours["learners"]
         assert equal(weights(fresh, "main"), weights(algorithm, "main"))
         assert equal(weights(fresh, "past"), weights(algorithm, "past"))
+        scales = fresh.env_runner.get_state()["reward_normalizers"]
+        assert {each["module_id"] for each in scales} == {"main", "past"}
+        assert scales == algorithm.env_runner.get_state()["reward_normalizers"]
     finally:
         fresh.stop()
+        algorithm.stop()
 
 
 def test_two_hundred_lives_leave_no_residue(algorithm: Any) -> None:

@@ -82,6 +82,11 @@ class AutoEngine(Engine):
         report["engine_reason"] = self._verdict
         return report
 
+    def forget_module(self, module_id: ModuleID) -> None:
+        """See Engine.forget_module."""
+        for engine in self._engines.values():
+            engine.forget_module(module_id)
+
     def _choose(
         self, learner: "TorchLearner", plan: MinibatchPlan, columns: Mapping[ModuleID, TensorColumns]
     ) -> Engine:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("unison")
 _MAX_RETRACES = 5
+_MAX_CHAINS = 64
 
 
 class CompiledEngine(Engine, ABC):
@@ -52,6 +53,7 @@ class CompiledEngine(Engine, ABC):
         self._eager = EagerEngine()
         self._entries: dict[Any, Entry] = {}
         self._chains: dict[Any, list[Chain]] = {}
+        """By the shape of an update, the one that was met last at the end."""
         self._sightings: Counter[Any] = Counter()
         self._warned: set[str] = set()
         self._is_joint = False
@@ -134,14 +136,23 @@ class CompiledEngine(Engine, ABC):
         key = shape_key(plan, columns)
         if self._attributes is None:
             self._attributes = Attributes(learner)
-        chains, attributes = self._chains.get(key), self._attributes.renew()
+        chains, attributes = self._chains.pop(key, None), self._attributes.renew()
         if chains is None or not all(entry.is_current(attributes) for entry in _entries(chains)):
-            chains = self._chains[key] = self._make_chains(learner, plan, columns)
+            chains = self._make_chains(learner, plan, columns)
+        self._chains[key] = chains
+        if len(self._chains) > _MAX_CHAINS:
+            del self._chains[next(iter(self._chains))]
         for entry in _entries(chains):
             entry.settle()
             if entry.refusal is not None:
                 self._note(entry.refusal)
         return chains if any(entry.program is not None for entry in _entries(chains)) else []
+
+    def forget_module(self, module_id: ModuleID) -> None:
+        """See Engine.forget_module."""
+        self._chains = {k: c for k, c in self._chains.items() if all(module_id not in each.modules for each in c)}
+        self._entries = {key: entry for key, entry in self._entries.items() if module_id not in key[0]}
+        self._sightings = Counter({key: count for key, count in self._sightings.items() if module_id not in key[0]})
 
     def is_compiling(self) -> bool:
         """Whether programs are being compiled beside the training."""
@@ -200,7 +211,7 @@ class CompiledEngine(Engine, ABC):
     ) -> Entry:
         shared = learner.collective.world_size > 1 or plan.accumulation_steps > 1
         kind = kinds(columns, chain.modules)
-        key = (signature, shared, kind)
+        key = (frozenset(chain.modules), signature, shared, kind)
         self._sightings[key] += 1
         entry = self._entries.get(key)
         if entry is not None and entry.traced is not None and not entry.is_current():
@@ -208,7 +219,7 @@ class CompiledEngine(Engine, ABC):
             self._entries[key] = entry
         if entry is None or (entry.traced is None and entry.refusal is None):
             # Shapes that never come again are not worth a program, but the first one most likely does.
-            first = not any(k[2] == kind and e.program for k, e in self._entries.items())
+            first = not any(k[-1] == kind and e.program for k, e in self._entries.items())
             if self._sightings[key] < 2 and not (is_main and first):
                 return Entry()
             retraces = entry.retraces if entry is not None else 0

@@ -38,3 +38,6 @@ class Engine(ABC):
     def report(self) -> dict[str, str | float]:
         """What the results say of this engine: its name, and why it runs."""
         return {"engine": self.name}
+
+    def forget_module(self, module_id: ModuleID) -> None:  # noqa: B027  # most engines keep nothing by module
+        """A module is gone from the Learner: let go of what was made for it."""

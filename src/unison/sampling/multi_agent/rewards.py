@@ -46,19 +46,19 @@ class AgentRewards:
         """A module is gone, and its scale with it."""
         self._normalizers.pop(module_id, None)
 
-    def get_state(self) -> dict[ModuleID, dict[str, Any]]:
+    def get_state(self) -> list[dict[str, Any]]:
         """The statistics of each module, for `set_state`."""
-        return {module_id: normalizer.get_state() for module_id, normalizer in self._normalizers.items()}
+        return [{"module_id": module_id, **each.get_state()} for module_id, each in self._normalizers.items()]
 
-    def set_state(self, state: Mapping[ModuleID, Mapping[str, Any]]) -> None:
+    def set_state(self, state: Sequence[Mapping[str, Any]]) -> None:
         """Take over statistics; running returns begin anew, as the environments do.
 
         Raises:
             StateError: `state` lacks a part.
         """
         self._normalizers, self._running = {}, {}
-        for module_id, statistics in state.items():
-            self._normalizer(module_id).set_state(statistics)
+        for statistics in state:
+            self._normalizer(statistics["module_id"]).set_state(statistics)
 
     def _normalizer(self, module_id: ModuleID) -> RewardNormalizer:
         if module_id not in self._normalizers:

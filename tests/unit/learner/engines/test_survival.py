@@ -1,5 +1,6 @@
 """A traced step goes on being right while the Learner changes around it."""
 
+import gc
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,49 @@ def test_modules_come_and_go() -> None:
         learner.remove_module("c")
         learner.add_module(module_id="c", module_spec=SPEC, config_overrides={"clip_param": 0.05})
     update_both(case, learners, 3)
+
+
+def test_modules_that_are_gone_leave_nothing_in_the_engine() -> None:
+    case = Case(modules=("a",), passes=2)
+    learners = both(case)
+
+    def live(number: int) -> None:
+        guest = "again" if number % 4 else f"guest_{number}"
+        case.modules = ("a", guest)
+        for learner in learners:
+            torch.manual_seed(number)
+            learner.add_module(module_id=guest, module_spec=SPEC)
+        update_both(case, learners, number)  # Stepped by the engine, however often it came before.
+        case.modules = ("a",)
+        for learner in learners:
+            learner.remove_module(guest)
+
+    def kept() -> Any:
+        gc.collect()
+        engine = learners[1].engine
+        tensors = sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects())
+        return len(engine._entries), len(engine._chains), len(engine._sightings), tensors
+
+    for number in range(4):
+        live(number)
+    update_both(case, learners, 100)
+    before = kept()
+    for number in range(4, 11):  # The one that comes again does so more often than one may be traced anew.
+        live(number)
+    update_both(case, learners, 101)
+    assert kept()[:3] == before[:3]
+    assert kept()[3] <= before[3] + 5
+
+
+def test_batches_of_ever_other_sizes_are_not_all_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unison.learner.engines.compiled._MAX_CHAINS", 4)
+    case = Case(passes=1)
+    learner = case.learner("interpreted")
+    batch = case.batch(learner, 0)["default_policy"]
+    for rows in range(8, 20):
+        columns = {name: column[:rows] for name, column in batch.items()}
+        learner.update_from_batch({"default_policy": columns}, minibatch_size=8)
+    assert len(learner.engine._chains) == 4
 
 
 def test_a_failed_update_changes_nothing() -> None:
