@@ -1,27 +1,11 @@
 """SAC, resumed in a new process with its replay, goes on bit for bit: targets, temperature, priorities, optimizers."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from support.resuming import ITERATIONS, check_resumed, train
 from unison import SACConfig
-from unison.types import tree_items
-
-sys.path.insert(0, str(Path(__file__).parent))
-from test_resume import ITERATIONS, assert_identical, state_of, train
-
-SCRIPT = """
-import json, sys; sys.path[:0] = sys.argv[1].split('|')
-from test_resume import ITERATIONS, train
-from unison import SAC
-algorithm = SAC.from_checkpoint(sys.argv[2])
-print(json.dumps(train(algorithm, ITERATIONS)))
-algorithm.save_state(sys.argv[3]); algorithm.stop()
-"""
 
 
 def config(kind: str) -> SACConfig:
@@ -51,25 +35,5 @@ def config(kind: str) -> SACConfig:
 def test_a_resumed_run_is_the_same_run(kind: str, tmp_path: Path) -> None:
     straight = config(kind).build()
     train(straight, ITERATIONS)
-    straight.save_state(tmp_path / "half")
-    expected = train(straight, ITERATIONS)
-    straight.save_state(tmp_path / "whole")
-    here = Path(__file__).parent
-    paths = [f"{here}|{here.parent}", str(tmp_path / "half"), str(tmp_path / "resumed")]
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *paths], capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    resumed: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
-    for ours, theirs in zip(resumed, expected, strict=True):
-        assert_identical(theirs, ours)
-    straight.load_state(tmp_path / "resumed")
-    after = whole(straight)
-    straight.load_state(tmp_path / "whole")
-    assert_identical(whole(straight), after)
+    check_resumed(straight, tmp_path)
     straight.stop()
-
-
-def whole(algorithm: Any) -> dict[str, Any]:
-    """Everything that training goes on from, the replay included, by path."""
-    return state_of(algorithm) | dict(tree_items({"replay": algorithm.replay.get_state()}))

@@ -40,3 +40,19 @@ class CentralLearner(PPOLearner):
             error = torch.nn.functional.huber_loss(fwd_out[m]["vf_preds"], columns["value_targets"])
             losses[ALL_MODULES] = losses[ALL_MODULES] + error * columns.get(LOSS_SHARE, 1.0)
         return losses
+
+
+def by_team(agent_id: str, episode: Any) -> str:
+    """In simple_tag: the module "hunters" acts for the adversaries, "hunted" for their prey."""
+    return "hunters" if agent_id.startswith("adversary") else "hunted"
+
+
+def by_heirs(agent_id: str, episode: Any) -> str:
+    """As `by_team`, with "heirs" in place of "hunted", and one hunter that is frozen."""
+    named = {"adversary_0": "ancestors", "agent_0": "heirs"}
+    return named.get(agent_id, "hunters")
+
+
+def by_side(agent_id: str, episode: Any) -> str:
+    """In a board game: who begins, and who answers."""
+    return {"player_1": "first", "player_2": "second"}[agent_id]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from support.hosted import misbehave
-from support.learners import DISCRETE, OBS, make_columns, make_config
+from support.learners import DISCRETE, OBS, assert_same, make_columns, make_config
 from unison import LearnerGroup
 from unison.algorithms import PPOLearner
 
@@ -106,6 +106,19 @@ def state_of(learner: Any) -> dict[str, Any]:
     rest = state["learner"]
     flat |= {f"counters/{name}": value for name, value in rest["counters"].items()}
     return flat | {"counters/schedule_step": rest["schedule_step"], "counters/generator": rest["generator"].copy()}
+
+
+def states(group: LearnerGroup) -> dict[str, Any]:
+    """The state of all Learners, which is one and the same."""
+    first, *others = group.foreach_learner(state_of)
+    for other in others:
+        assert_same(first, other)
+    return first
+
+
+def update(group: LearnerGroup, number: int) -> Any:
+    """One update on a batch of its own."""
+    return group.update_from_batch(make_columns(40, number), minibatch_size=8, num_iters=2)
 
 
 def lift_limit(learner: Any) -> None:

@@ -2,8 +2,8 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -180,15 +180,15 @@ class Algorithm(Population, ABC):
         check_rng(parts["rng"])
         for name, part in self.parts.items():
             part.check_state(parts.get(name))
-        evaluator = self._evaluator_like(parts["evaluator"])
         options = LoadOptions(settings, module_classes=module_classes)
         mapping = read_mapping(path, checkpoint.metadata, self.policy_mapping_fn)
         before = self.module_ids
-        differences = take_over(self.learner_group, path, checkpoint, options)
-        self.policy_mapping_fn = mapping
-        for runner in {id(r): r for r in (*self._runners(), evaluator) if r is not None}.values():
-            self._bring_up_to_date(runner, before)
-        self._replace_evaluator(evaluator, parts["evaluator"])
+        with self._evaluator_like(parts["evaluator"]) as evaluator:
+            differences = take_over(self.learner_group, path, checkpoint, options)
+            self.policy_mapping_fn = mapping
+            for runner in {id(r): r for r in (*self._runners(), evaluator) if r is not None}.values():
+                self._bring_up_to_date(runner, before)
+            self._replace_evaluator(evaluator, parts["evaluator"])
         self.env_runner.set_state(parts["env_runner"])
         self.set_progress(parts["algorithm"])
         for name, part in self.parts.items():
@@ -260,18 +260,18 @@ class Algorithm(Population, ABC):
         evaluator = None if self._evaluator is None else self._evaluator.get_state()
         return {"env_runner": self.env_runner.get_state(), "evaluator": evaluator}
 
-    def _evaluator_like(self, state: Mapping[str, Any] | None) -> LocalRunner | None:
-        """The evaluator that a saved state fits; one is made if there is none yet."""
-        if state is None:
-            return None
-        evaluator = self._evaluator or self._make_evaluator()
+    @contextmanager
+    def _evaluator_like(self, state: Mapping[str, Any] | None) -> Generator[LocalRunner | None]:
+        """The evaluator that a saved state fits; one that is made for it is stopped if what is done with it fails."""
+        evaluator = None if state is None else self._evaluator or self._make_evaluator()
         try:
-            evaluator.check_state(state)
+            if evaluator is not None and state is not None:
+                evaluator.check_state(state)
+            yield evaluator
         except BaseException:
-            if evaluator is not self._evaluator:
+            if evaluator is not None and evaluator is not self._evaluator:
                 evaluator.stop()
             raise
-        return evaluator
 
     def _replace_evaluator(self, evaluator: LocalRunner | None, state: Mapping[str, Any] | None) -> None:
         """Put an evaluator in the place of the present one, in this state; None: nothing was evaluated yet."""

@@ -20,6 +20,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from unison.checkpoint.durable import sync_path
+
 _HIDDEN = re.compile(r"\.(?P<name>.+)\.unison-(?P<kind>new|old)-[0-9a-f]{8}", re.DOTALL)
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # Linux, renameat2(2)
@@ -47,7 +49,7 @@ class Staging:
         """Make this directory appear as `target`; what `target` held before is deleted."""
         trash = _swap_in(self.path, self.target)
         if fsync:
-            sync_directory(self.target.parent)
+            sync_path(self.target.parent)
         self._release()
         if trash is not None:
             shutil.rmtree(trash, ignore_errors=True)
@@ -184,12 +186,3 @@ def _leftovers(directory: Path, kind: str, name: str | None = None) -> Iterator[
                 with contextlib.suppress(OSError):
                     found.append((entry.stat(follow_symlinks=False).st_mtime, Path(entry.path)))
     return (path for _, path in sorted(found, reverse=True))
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,8 +4,8 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -13,8 +13,9 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from unison.checkpoint.atomic import Staging, sweep, sync_directory
-from unison.checkpoint.blocks import block_size, transfer_blocks, transfer_pool
+from unison.checkpoint.atomic import Staging, sweep
+from unison.checkpoint.blocks import Transfer, block_size, transfer_blocks, transfer_pool
+from unison.checkpoint.durable import begin_writing, sync_all, sync_path, write_early
 from unison.checkpoint.manifest import FileEntry, make_manifest, manifest_to_bytes
 from unison.checkpoint.names import MANIFEST, file_names
 from unison.checkpoint.tensorfile import MAX_HEADER_BYTES, build_header, host_bytes
@@ -24,7 +25,6 @@ from unison.types import Tree
 
 TREE = "tree"
 """The metadata key of a part's file under which its tree stands, as JSON."""
-_SYNC_THREADS = 4  # file systems commit several waiting fsyncs in one go
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def _make_parents(target: Path, *, fsync: bool) -> None:
         with contextlib.suppress(FileExistsError):
             os.mkdir(parent)
         if fsync:
-            sync_directory(parent.parent)
+            sync_path(parent.parent)
 
 
 def _check_replaceable(target: Path) -> None:
@@ -113,30 +113,20 @@ def _fill(directory: Path, contents: Contents, *, fsync: bool) -> None:
     for folder in sorted(folders - {directory}):
         os.mkdir(folder)
     files: dict[str, FileEntry] = {}
-    syncs: list[Future[None]] = []
-    with transfer_pool() as pool, ThreadPoolExecutor(_SYNC_THREADS) as syncer:
+    write = write_early if fsync else os.pwritev
+    with transfer_pool() as pool:
         for part, (tree, arrays) in contents.parts.items():
-            name = names[part]
-            descriptor = _create(directory / name)
-            try:
-                files[name] = _write_part(descriptor, part, tree, arrays, pool)
-            finally:
-                syncs += _close(descriptor, syncer if fsync else None)
-        manifest = make_manifest(files, cast("JsonValue", contents.metadata))
-        descriptor = _create(directory / MANIFEST)
-        try:
-            text = manifest_to_bytes(manifest)
-            transfer_blocks(os.pwritev, descriptor, [memoryview(text)], len(text), pool)
-        finally:
-            syncs += _close(descriptor, syncer if fsync else None)
-        if fsync:
-            syncs += [syncer.submit(sync_directory, folder) for folder in folders]
-    for sync in syncs:
-        sync.result()
+            with _created(directory / names[part], fsync=fsync) as descriptor:
+                files[names[part]] = _write_part(write, descriptor, part, tree, arrays, pool)
+        text = manifest_to_bytes(make_manifest(files, cast("JsonValue", contents.metadata)))
+        with _created(directory / MANIFEST, fsync=fsync) as descriptor:
+            transfer_blocks(write, descriptor, [memoryview(text)], len(text), pool)
+    if fsync:
+        sync_all([*(directory / name for name in (*files, MANIFEST)), *folders])
 
 
 def _write_part(
-    descriptor: int, part: str, tree: JSON, arrays: Mapping[str, Array], pool: ThreadPoolExecutor
+    write: Transfer, descriptor: int, part: str, tree: JSON, arrays: Mapping[str, Array], pool: ThreadPoolExecutor
 ) -> FileEntry:
     header, order = build_header(arrays, {TREE: json.dumps(tree, allow_nan=False, separators=(",", ":"))})
     if len(header) > MAX_HEADER_BYTES:
@@ -147,24 +137,17 @@ def _write_part(
     size = len(header) + sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays.values())
     block = block_size(size)
     buffers = chain([memoryview(header)], (host_bytes(arrays[name]) for name in order))
-    digests = transfer_blocks(os.pwritev, descriptor, buffers, block, pool)
+    digests = transfer_blocks(write, descriptor, buffers, block, pool)
     return FileEntry(part=part, size=size, block_size=block, sha256=digests)
 
 
-def _create(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-
-
-def _close(descriptor: int, syncer: ThreadPoolExecutor | None) -> list[Future[None]]:
-    """Close a file; with a `syncer`, on its threads and once the bytes are on the disk."""
-    if syncer is None:
-        os.close(descriptor)
-        return []
-    return [syncer.submit(_sync_and_close, descriptor)]
-
-
-def _sync_and_close(descriptor: int) -> None:
+@contextlib.contextmanager
+def _created(path: Path, *, fsync: bool) -> Generator[int]:
+    """The descriptor of a new file; with `fsync`, the disk begins with what it holds in the end."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        os.fsync(descriptor)
+        yield descriptor
+        if fsync:
+            begin_writing(descriptor)
     finally:
         os.close(descriptor)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from support.hosted import is_alive, wait_until
-from support.learners import DISCRETE, OBS, assert_same, make_columns
-from support.traps import Trap, make_trapped, state_of
+from support.learners import DISCRETE, OBS, assert_same
+from support.traps import Trap, make_trapped, states, update
 from unison import LearnerGroup, SingleAgentRLModuleSpec
 from unison.checkpoint import read_checkpoint
 from unison.errors import BatchError
@@ -32,17 +32,6 @@ def trap(tmp_path_factory: pytest.TempPathFactory) -> Trap:
 def pair(cluster: Any, trap: Trap) -> Iterator[LearnerGroup]:
     with make_trapped(trap, 2, backend="ray", learner_timeout_s=4.0) as group:
         yield group
-
-
-def update(group: LearnerGroup, number: int) -> None:
-    group.update_from_batch(make_columns(40, number), minibatch_size=8, num_iters=2)
-
-
-def states(group: LearnerGroup) -> dict[str, Any]:
-    first, *others = group.foreach_learner(state_of)
-    for other in others:
-        assert_same(first, other)
-    return first
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 
 from support.hosted import children, is_alive, wait_until
 from support.learners import DISCRETE, OBS, assert_same, make_columns
-from support.traps import Trap, lift_limit, make_trapped, state_of, update_often
+from support.traps import Trap, lift_limit, make_trapped, states, update, update_often
 from unison import LearnerGroup, SingleAgentRLModuleSpec
 from unison.checkpoint import read_checkpoint
 from unison.errors import BatchError, LearnerGroupError
@@ -36,20 +36,8 @@ def rank_of(fault: str, moment: str) -> int:
     return 0 if fault == "full" or moment == "saving" else 1
 
 
-def update(group: LearnerGroup, number: int) -> Any:
-    return group.update_from_batch(make_columns(40, number), minibatch_size=8, num_iters=2)
-
-
 def hand_in(group: LearnerGroup, number: int) -> Any:
     return group.update_from_batch(make_columns(40, number), minibatch_size=8, num_iters=2, async_update=True)
-
-
-def states(group: LearnerGroup) -> dict[str, Any]:
-    """The state of all Learners, which is one and the same."""
-    first, *others = group.foreach_learner(state_of)
-    for other in others:
-        assert_same(first, other)
-    return first
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,12 @@
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from gymnasium.envs.classic_control import CartPoleEnv
 
 from support.runs import tiny_config, without_times
 from unison import PPO
@@ -103,6 +104,42 @@ def test_a_checkpoint_that_does_not_fit_changes_nothing(spoil: Any, message: str
     assert curve(twin, 2) == curve(untouched, 2)
     for each in (algorithm, twin, untouched):
         each.stop()
+
+
+class Counted(CartPoleEnv):
+    """Knows how many of its kind are open."""
+
+    all_open: ClassVar[set["Counted"]] = set()
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.all_open.add(self)
+
+    def close(self) -> None:
+        super().close()
+        self.all_open.discard(self)
+
+
+@pytest.mark.parametrize("spoil", [None, _evaluator, _weights])
+def test_an_evaluator_that_was_made_for_a_checkpoint_is_stopped_if_it_does_not_fit(spoil: Any, tmp_path: Path) -> None:
+    config = tiny_config().environment(lambda _: Counted()).evaluation(evaluation_interval=1)
+    algorithm, fresh = config.build(), config.copy().build()
+    algorithm.train()
+    algorithm.save_state(tmp_path / "c")
+    algorithm.stop()
+    checkpoint = read_checkpoint(tmp_path / "c")
+    (spoil or (lambda _: None))(checkpoint.parts)
+    write_checkpoint(tmp_path / "c", checkpoint.parts, checkpoint.metadata)
+    before = set(Counted.all_open)
+    if spoil is None:
+        fresh.load_state(tmp_path / "c")
+        assert Counted.all_open > before, "its evaluator has environments of its own"
+    else:
+        with pytest.raises(StateError):
+            fresh.load_state(tmp_path / "c")
+        assert Counted.all_open == before
+    fresh.stop()
+    assert not Counted.all_open
 
 
 def test_another_kind_of_checkpoint_is_refused(tmp_path: Path) -> None:
