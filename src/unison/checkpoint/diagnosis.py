@@ -5,6 +5,7 @@ import io
 from collections.abc import Mapping
 
 from unison.checkpoint.manifest import FileEntry
+from unison.checkpoint.tensorfile import parse_header
 
 _PICKLE = "a pickle, which Unison never loads"
 _FOREIGN_STARTS = {
@@ -34,12 +35,28 @@ def why_damaged(name: str, stream: io.FileIO, size: int, files: Mapping[str, Fil
         for magic, what in _FOREIGN_STARTS.items():
             if start.startswith(magic):
                 return f"is foreign: {what}"
+    if size != expected.size and _is_whole_by_itself(stream, size):
+        return f"is foreign: another safetensors file, of {size} bytes instead of {expected.size}"
     if size < expected.size:
         return f"is truncated: {size} of {expected.size} bytes"
     if size > expected.size:
         return f"is foreign or was appended to: {size} bytes instead of {expected.size}"
-    where = f"between the bytes {damaged[0] * expected.block_size} and {(damaged[-1] + 1) * expected.block_size}"
+    end = min(size, (damaged[-1] + 1) * expected.block_size)
+    where = f"between the bytes {damaged[0] * expected.block_size} and {end}"
     return f"is damaged or foreign: SHA-256 differs in {len(damaged)} of {len(expected.sha256)} blocks, {where}"
+
+
+def _is_whole_by_itself(stream: io.FileIO, size: int) -> bool:
+    """Whether its header describes just as many bytes as follow it."""
+    stream.seek(0)
+    length = int.from_bytes(stream.read(8), "little")
+    if length > size - 8:
+        return False
+    try:
+        parse_header(_read_block(stream, length), size - 8 - length)
+    except ValueError:
+        return False
+    return True
 
 
 def _damaged_blocks(stream: io.FileIO, size: int, entry: FileEntry) -> list[int]:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast, get_args
 
 import torch
 
@@ -57,6 +57,10 @@ class LoadOptions:
     module_ids: ModuleChoice = None
     components: Collection[str] | None = None
     module_classes: ModuleClasses | None = None
+
+    def __post_init__(self) -> None:
+        if self.settings not in get_args(SettingsSource):
+            raise StateError(f"settings={self.settings!r}: it is one of {get_args(SettingsSource)}.")
 
     @property
     def is_whole(self) -> bool:
@@ -124,12 +128,14 @@ def report_differences(config: AlgorithmConfig, saved: Mapping[str, Any], settin
     if not isinstance(saved.get("config"), Mapping):
         return {}
     differences = differing_settings(config.to_dict(), saved["config"])
-    schedules = config.scheduled_settings()
-    moving = {f"training.{name}" for name, schedule in schedules.items() if not schedule.is_constant}
+    schedules = {f"training.{name}": schedule for name, schedule in config.scheduled_settings().items()}
     for name, (own, other) in differences.items():
-        rule = (
-            "the schedule here counts from the next update on" if name in moving else f"optimizers go by the {settings}"
-        )
+        if name in schedules and not schedules[name].is_constant:
+            rule = "the schedule here counts from the next update on"
+        elif name in schedules or name == "training.optimizer":
+            rule = f"that of the {settings} counts"
+        else:
+            rule = "the one here counts"
         logger.warning("%s is %r here but %r in the checkpoint; %s.", name, own, other, rule)
     return differences
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 
 from support.tally import TALLY
@@ -161,6 +162,9 @@ def test_foreign_content(path: Path, name: str) -> None:
     assert "is foreign: a zip archive (torch.save" in refusal(path, name)
     (path / name).write_bytes(array.getvalue())
     assert "is foreign: a file of numpy.save" in refusal(path, name)
+    for floats in (3, 10_000):
+        (path / name).write_bytes(safetensors.numpy.save({"w": np.zeros(floats)}))
+        assert "is foreign: another safetensors file, of " in refusal(path, name)
     for seed in range(30):
         (path / name).write_bytes(random.Random(seed).randbytes(size))
         assert "damaged or foreign" in refusal(path, name)

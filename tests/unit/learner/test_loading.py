@@ -259,7 +259,7 @@ def test_a_schedule_here_counts_whatever_the_checkpoint_says(tmp_path: Path, cap
     learner.load_state(tmp_path / "c")
     said = {record.getMessage().partition(" ")[0]: record.getMessage() for record in caplog.records}
     assert said["training.lr"].endswith("; the schedule here counts from the next update on.")
-    assert said["training.entropy_coeff"].endswith("; optimizers go by the checkpoint.")
+    assert said["training.entropy_coeff"].endswith("; that of the checkpoint counts.")
     assert learner._get_optimizer_lr(learner.get_optimizer()) == 1e-2
     learner.update_from_batch(make_columns(8))
     assert learner._get_optimizer_lr(learner.get_optimizer()) == 1e-3

@@ -203,13 +203,20 @@ def test_whose_settings_win_is_said_and_what_differs_is_reported(
     differences = learner.load_state(tmp_path / "learner", settings=settings)
     assert differences["training.lr"] == (1e-3, 1e-2)
     assert differences["training.entropy_coeff"] == (0.25, 0.5)
-    assert "training.lr is 0.001 here but 0.01 in the checkpoint" in caplog.text
+    assert f"training.lr is 0.001 here but 0.01 in the checkpoint; that of the {settings} counts." in caplog.text
     options = learner.get_optimizer().param_groups[0]
     expected = (1e-2, 0.5, 1e-5) if settings == "checkpoint" else (1e-3, 0.25, 1e-7)
     assert (options["lr"], float(learner.coefficients["default_policy"]["entropy_coeff"]), options["eps"]) == expected
     results = learner.update_from_batch(make_columns(8))
     assert results["default_policy"]["default_optimizer_learning_rate"] == pytest.approx(expected[0])
     assert learner.counters["num_updates"] == 2  # progress and moments are the checkpoint's in both cases
+
+
+def test_settings_of_neither_are_refused(tmp_path: Path) -> None:
+    learner = make_learner(full_config())
+    learner.save_state(tmp_path / "learner")
+    with pytest.raises(StateError, match=r"settings='mine': it is one of \('checkpoint', 'config'\)"):
+        learner.load_state(tmp_path / "learner", settings="mine")
 
 
 class OwnOptimizer(torch.optim.Optimizer):
