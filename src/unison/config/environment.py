@@ -14,6 +14,20 @@ FoundSpaces: TypeAlias = tuple[Space, Space] | AgentSpaces
 """Observation and action space; for an environment of many agents, a dict of such pairs by agent."""
 
 
+def checked_environment(value: Any) -> Any:
+    """What the setting `env` is given, a module of PettingZoo replaced by the path of what it makes environments with.
+
+    Raises:
+        ConfigError: it is an environment that is made already, or a module that makes none.
+    """
+    if not isinstance(value, type) and hasattr(value, "reset") and hasattr(value, "step"):
+        raise ConfigError(
+            f"{value!r} is an environment that is made already, but each sampler makes its own. Give its id, its "
+            "class, or a function: environment(lambda env_config: ...)."
+        )
+    return pettingzoo.name_factory(value)
+
+
 def make_environment(env: Any, env_config: Mapping[str, Any] | None = None) -> Any:
     """One environment.
 
@@ -24,7 +38,7 @@ def make_environment(env: Any, env_config: Mapping[str, Any] | None = None) -> A
         env_config: settings of the environment.
 
     Raises:
-        ConfigError: the id is unknown, or there is no `env`.
+        ConfigError: the id is unknown, there is no `env`, or it returned none.
         EnvironmentFailure: the environment raised while it was made.
         MissingExtraError: it is one of PettingZoo's, which is not installed.
     """
@@ -32,12 +46,15 @@ def make_environment(env: Any, env_config: Mapping[str, Any] | None = None) -> A
     if env is None:
         raise ConfigError("There is no environment; set one: config.environment('CartPole-v1').")
     try:
-        return _make_by_name(env, settings) if isinstance(env, str) else _call(env, settings)
+        made = _make_by_name(env, settings) if isinstance(env, str) else _call(env, settings)
     except (ConfigError, MissingExtraError):
         raise
     except Exception as error:
         called = f"with env_config={settings}"
         raise EnvironmentFailure(f"The environment {env!r} could not be made {called}: {error}") from error
+    if made is None:
+        raise ConfigError(f"environment(env={env!r}) returned None; let it return the environment.")
+    return made
 
 
 def _make_by_name(name: str, settings: dict[str, Any]) -> Any:

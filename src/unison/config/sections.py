@@ -15,11 +15,11 @@ from pydantic import (
 )
 
 from unison.config.describe import Shown
+from unison.config.environment import checked_environment
 from unison.config.model import ListOf, ModelConfig
 from unison.config.optimizer import OptimizerSetting
-from unison.config.pettingzoo_environments import name_factory
 from unison.config.schedule import Scheduled
-from unison.config.settings import AnyDict, AnySpace, AnySpec, Class, Function, Settings
+from unison.config.settings import AnyDict, AnySpace, AnySpec, Function, LearnerClass, Settings
 from unison.config.values import freeze, to_plain
 from unison.types import DEFAULT_MODULE_ID
 
@@ -39,7 +39,7 @@ class EnvironmentSection(Section):
 
     positional: ClassVar[bool] = True
 
-    env: Annotated[str | Function | None, BeforeValidator(name_factory)] = Field(
+    env: Annotated[str | Function | None, BeforeValidator(checked_environment)] = Field(
         None,
         description="A Gymnasium or PettingZoo id, an environment class, or a function env_config -> environment.",
     )
@@ -138,7 +138,7 @@ class TrainingSection(Section):
     nan_policy: Literal["skip", "zero", "raise"] = Field(
         "skip", description="What happens to a step with non-finite gradients: skipped, set to zero, or an error."
     )
-    learner_class: Class | None = Field(None, description="The Learner's class; None takes the algorithm's.")
+    learner_class: LearnerClass | None = Field(None, description="The Learner's class; None takes the algorithm's.")
     optimizer: OptimizerSetting = Field("adam", description="The optimizer; as a dict, with options beside its name.")
     learner_connectors: ListOf[Function] | None = Field(
         None, description="Functions that turn episodes into a batch; None takes the algorithm's."

@@ -135,6 +135,11 @@ def _is_spec(value: Any) -> bool:
     return isinstance(value, Spec) and not isinstance(value, type)
 
 
+def _is_learner_class(value: Any) -> bool:
+    # By what it can do: the class Learner itself lies above, where torch is.
+    return isinstance(value, type) and hasattr(value, "update_from_batch") and hasattr(value, "build")
+
+
 _plain = PlainSerializer(to_plain)
 AnyDict = Annotated[dict[str, Any], AfterValidator(freeze), _plain, Shown("a dict with string keys")]
 """A dict of the user's own making."""
@@ -142,13 +147,13 @@ Function = Annotated[
     Any, _checked(callable), BeforeValidator(_imported), _plain, Shown("a function (or 'module:name' of one)")
 ]
 """A function or class that is called, or where to import it from."""
-Class = Annotated[
+LearnerClass = Annotated[
     Any,
-    _checked(lambda value: isinstance(value, type)),
+    _checked(_is_learner_class),
     BeforeValidator(_imported),
     _plain,
-    Shown("a class (or 'module:name' of one)"),
+    Shown("a subclass of Learner (or 'module:name' of one)"),
 ]
-"""A class, or where to import it from."""
+"""A class of Learner, or where to import it from."""
 AnySpace = Annotated[Any, _checked(is_space), _plain, Shown("a gymnasium.Space")]
 AnySpec = Annotated[Any, _checked(_is_spec), _plain, Shown("a spec of a module (an object with build())")]

@@ -13,6 +13,7 @@ import torch
 
 from unison.data.batch import MultiAgentBatch
 from unison.data.columns import Columns
+from unison.data.ranges import find_outside
 from unison.errors import BatchError
 from unison.types import DEFAULT_MODULE_ID, ModuleID, Tree, tree_items, tree_map
 
@@ -119,6 +120,10 @@ class TensorConverter:
         for name, space in self._spaces.items():
             if space is not None and name in tensors:
                 self._check_space(name, space, tensors[name])
+                outside = find_outside(name, space, columns[name])
+                if outside is not None:
+                    found = f"holds {outside.number} in row {outside.row}"
+                    raise self._error(outside.path, found, f"give numbers of the space {outside.space}")
         return tensors
 
     def _tensor(self, name: str, leaf: _Leaf) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What a loss must be: one number that depends on what is trained."""
+"""What a module and a loss must give: one value for each row, one number that depends on what is trained."""
 
 from typing import Any
 
@@ -25,3 +25,24 @@ def checked_loss(learner: object, module_id: ModuleID, loss: Any) -> Tensor:
             "under no_grad, or from columns of the batch alone?"
         )
     return loss
+
+
+def checked_values(module_id: ModuleID, values: Any, rows: tuple[int, ...]) -> Tensor:
+    """The values of a module as they are.
+
+    Args:
+        module_id: the module.
+        values: what it computed.
+        rows: the shape that is needed, [B] or [B, T].
+
+    Raises:
+        ModuleError: it is no tensor, or has another shape.
+    """
+    if not isinstance(values, Tensor) or tuple(values.shape) != tuple(rows):
+        found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        squeeze = ", as by .squeeze(-1)" if found == (*rows, 1) else ""
+        raise ModuleError(
+            f"Module '{module_id}': its values ('vf_preds') are {found}; let it compute one for each row, {tuple(rows)}"
+            f"{squeeze}."
+        )
+    return values

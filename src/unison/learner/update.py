@@ -72,7 +72,8 @@ def run_update(
         "seconds_steps": stepped - prepared,
         **learner.engine.report(),
     }
-    return learner.results
+    # Of its own: what the caller does with it changes nothing here.
+    return {module_id: dict(values) for module_id, values in learner.results.items()}
 
 
 def _keep(learner: "TorchLearner", snapshot: Snapshot) -> None:

@@ -55,6 +55,11 @@ def test_what_cannot_be_made_is_named() -> None:
         make_environment(Corridor, {"size": 1})
 
 
+def test_a_function_that_returns_nothing_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"environment\(env=<function .*\) returned None; let it return the env"):
+        spaces_of(lambda env_config: None)
+
+
 def test_building_without_any_space_says_how_to_give_them() -> None:
     with pytest.raises(ConfigError, match=r"environment\(env=\.\.\.\)"):
         make_module_spec(AlgorithmConfig())

@@ -13,6 +13,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Te
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unison.algorithms import PPOLearner
 from unison.algorithms.ppo.config import PPOConfig
 from unison.config import AlgorithmConfig
 from unison.config.values import from_plain, to_plain
@@ -46,7 +47,7 @@ def through_json(data: Any) -> Any:
 def full_config() -> PPOConfig:
     config = PPOConfig().environment(make_corridor, env_config={"size": (3, 4), "reward": math.inf, "deep": {"x": [1]}})
     config.environment(observation_space=Corridor.observation_space, action_space=Corridor.action_space)
-    config.training(lr=[[0, 1e-3], [100, 0.0]], optimizer={"name": "sgd", "momentum": 0.9}, learner_class=Corridor)
+    config.training(lr=[[0, 1e-3], [100, 0.0]], optimizer={"name": "sgd", "momentum": 0.9}, learner_class=PPOLearner)
     config.training(learner_connectors=[make_corridor])
     config.rl_module(
         rl_module_spec=Spec(Corridor, Discrete(3)),
@@ -69,7 +70,7 @@ def test_to_dict_is_json_and_comes_back_whole() -> None:
     assert again.env is make_corridor
     assert again.env_config == {"size": (3, 4), "reward": math.inf, "deep": {"x": [1]}}
     assert again.lr == ((0, 1e-3), (100, 0.0))
-    assert again.learner_class is Corridor
+    assert again.learner_class is PPOLearner
     assert again.learner_connectors == (make_corridor,)
     assert again.rl_module_spec == Spec(Corridor, Discrete(3))
     assert again.model_config == config.model_config

@@ -7,11 +7,32 @@ import pytest
 import torch
 
 from support.learners import DISCRETE, OBS, assert_same, differ, make_columns, make_config, make_learner, weights
-from unison import MultiAgentRLModule, MultiAgentRLModuleSpec, SingleAgentRLModuleSpec
+from unison import MultiAgentRLModule, MultiAgentRLModuleSpec, RLModule, SingleAgentRLModuleSpec
 from unison.algorithms import PPOLearner
 from unison.errors import ConfigError, ModuleError, OptimizerError
 
 SPEC = SingleAgentRLModuleSpec(observation_space=OBS, action_space=DISCRETE, model_config={"hidden_sizes": (8,)})
+
+
+class OneColumn(RLModule):
+    """Computes its values as a column."""
+
+    def setup(self) -> None:
+        self.net, self.value = torch.nn.Linear(4, 3), torch.nn.Linear(4, 1)
+
+    def forward_inference(self, batch: Any) -> Any:
+        return {"action_dist_inputs": self.net(batch["obs"])}
+
+    def forward_train(self, batch: Any) -> Any:
+        return {**self.forward_inference(batch), "vf_preds": self.value(batch["obs"])}
+
+
+def test_values_that_are_a_column_are_named_with_their_module() -> None:
+    config = make_config().rl_module(rl_module_spec=SingleAgentRLModuleSpec(OneColumn))
+    learner = config.build_learner(spaces={"default_policy": (OBS, DISCRETE)})
+    message = r"'default_policy': its values \('vf_preds'\) are \(8, 1\); .* each row, \(8,\), as by .squeeze\(-1\)"
+    with pytest.raises(ModuleError, match=message):
+        learner.update_from_batch(make_columns(8))
 
 
 def test_add_train_remove_add_leaves_no_residue() -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 from unison.config import AlgorithmConfig
 from unison.data import Columns
 from unison.learner import AddAdvantages, TorchLearner
+from unison.learner.loss_check import checked_values
 from unison.losses import clipped_surrogate, explained_variance, masked_mean, value_loss
 from unison.registry import register
 from unison.types import ModuleID
@@ -47,7 +48,8 @@ class PPOLearner(TorchLearner):
         policy_loss = clipped_surrogate(
             logp, batch[Columns.ACTION_LOGP], batch[Columns.ADVANTAGES], config.clip_param, mask
         )
-        values, targets = fwd_out[Columns.VF_PREDS], batch[Columns.VALUE_TARGETS]
+        values = checked_values(module_id, fwd_out[Columns.VF_PREDS], logp.shape)
+        targets = batch[Columns.VALUE_TARGETS]
         old_values = batch[Columns.VF_PREDS] if config.vf_clip_param is not None else None
         vf_loss = value_loss(values, targets, old_values, config.vf_clip_param, mask)
         entropy = masked_mean(distribution.entropy(), mask)

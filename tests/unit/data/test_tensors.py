@@ -1,0 +1,58 @@
+"""What a batch can hold that no loss can use is found before a step, and named with its module, column and row."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from support.learners import assert_same, make_columns, make_learner, weights
+from unison.data.tensors import TensorConverter
+from unison.errors import BatchError
+
+
+@pytest.mark.parametrize(
+    ("space", "sound", "wrong", "message"),
+    [
+        (gym.spaces.Discrete(3), [0, 2], [0, 3], r"holds 3 in row 1; give numbers of the space Discrete\(3\)"),
+        (gym.spaces.Discrete(3), [0, 2], [-1, 2], "holds -1 in row 0"),
+        (gym.spaces.Discrete(3, start=-1), [-1, 1], [0, 2], "holds 2 in row 1"),
+        (gym.spaces.Discrete(2, start=5), [0, 6], [7, 5], "holds 7 in row 0"),  # 0 fills up sequences
+        (gym.spaces.Tuple([gym.spaces.Discrete(2)]), (np.array([0, 1]),), (np.array([0, 2]),), "/0' holds 2 in row 1"),
+        (gym.spaces.MultiDiscrete([2, 4]), [[1, 3], [0, 0]], [[1, 3], [2, 0]], "holds 2 in row 1"),
+    ],
+)
+def test_actions_outside_their_space(space: Any, sound: Any, wrong: Any, message: str) -> None:
+    convert = TensorConverter(
+        "walker",
+        observation_space=None,
+        action_space=space,
+        required=("actions",),
+        stateful=False,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+    )
+    for kind in (np.array, torch.tensor) if isinstance(sound, list) else (tuple,):
+        convert({"actions": kind(sound)})
+        with pytest.raises(BatchError, match=f"Module 'walker': column 'actions.*{message}"):
+            convert({"actions": kind(wrong)})
+
+
+def test_a_learner_is_unchanged_by_actions_outside_their_space() -> None:
+    learner = make_learner()
+    before = weights(learner)
+    with pytest.raises(BatchError, match="Module 'default_policy': column 'actions' holds 5 in row 3"):
+        learner.update_from_batch({**make_columns(8), "actions": np.array([0, 1, 2, 5, 0, 1, 2, 1])})
+    assert_same(before, weights(learner))
+    assert learner.counters["num_updates"] == 0
+
+
+def test_what_a_caller_does_with_results_is_its_own_matter() -> None:
+    learner = make_learner()
+    results = learner.update_from_batch(make_columns(8))
+    kept = {module_id: dict(values) for module_id, values in learner.results.items()}
+    results["default_policy"].clear()
+    results.clear()
+    assert learner.results == kept
+    assert kept["default_policy"]
