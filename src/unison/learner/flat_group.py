@@ -97,9 +97,8 @@ class FlatGroup:
         return missing
 
     def find_non_finite(self) -> Tensor:
-        """[P] float: 1 where a parameter's gradient holds NaN or infinity (a sum is finite only if all terms are)."""
-        sums = torch.stack([view.sum() for view in self.gradient_views.values()])
-        return torch.isfinite(sums).logical_not().to(torch.float32)
+        """[P] float: 1 where a parameter's gradient holds NaN or infinity."""
+        return non_finite(torch.stack([view.sum() for view in self.gradient_views.values()]))
 
     def step(self, skip: Tensor, missing: set[ParamRef], *, fused: bool) -> None:
         """Move the parameters by the flat gradient, unless `skip` is 1; those in `missing` stay as they are."""
@@ -174,3 +173,8 @@ class FlatGroup:
     def _old_moment(self, parameter: Parameter, name: str) -> Tensor:
         old = self._state[parameter].get(name) if parameter in self._state else None
         return torch.zeros_like(parameter) if old is None else old.detach().to(parameter)
+
+
+def non_finite(sums: Tensor) -> Tensor:
+    """1 where what was summed holds NaN or infinity, else 0: a sum is finite only if all its terms are."""
+    return torch.isfinite(sums).logical_not().to(torch.float32)

@@ -1,12 +1,13 @@
 """One registered optimizer: its parameters, its learning rate and how it steps."""
 
 from collections.abc import Collection, Mapping
+from functools import reduce
 
 import torch
 from torch import Tensor
 
 from unison.config.schedule import Schedule
-from unison.learner.flat_group import FlatGroup, Parameter
+from unison.learner.flat_group import FlatGroup, Parameter, non_finite
 from unison.learner.update_rules import rule_for
 from unison.types import ModuleID, ParamRef
 
@@ -110,7 +111,7 @@ class OptimizerSlot:
             0-d float: 1 if a gradient was not finite, now or when it was screened.
         """
         missing = [group.write(gradients) for group in self.groups]
-        now = _non_finite(self.flat_gradients)
+        now = non_finite(reduce(torch.add, [flat.sum() for flat in self.flat_gradients]))
         bad = torch.maximum(now, self.found_non_finite)
         self.non_finite_steps.add_(bad)
         self.found_non_finite.zero_()
@@ -145,11 +146,3 @@ class OptimizerSlot:
         self.optimizer.step()
         for parameter in self.refs.values():
             parameter.grad = None
-
-
-def _non_finite(tensors: list[Tensor]) -> Tensor:
-    """0-d float: 1 if any entry is NaN or infinite (a sum is finite only if all its terms are)."""
-    total = tensors[0].sum()
-    for tensor in tensors[1:]:
-        total = total + tensor.sum()
-    return torch.isfinite(total).logical_not().to(torch.float32)
