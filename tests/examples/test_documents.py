@@ -41,13 +41,15 @@ def test_the_quickstart_runs_as_pasted(tmp_path: Path, monkeypatch: pytest.Monke
     assert (tmp_path / "runs" / "cartpole" / "learning_curve.png").exists()
 
 
-def test_the_page_on_many_agents_runs_as_pasted() -> None:
+def test_the_page_on_many_agents_runs_as_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     torch.set_num_threads(1)
     names: dict[str, Any] = {}
     for block in python_blocks(ROOT / "docs" / "multi_agent.md"):
         exec(compile(block, "multi_agent.md", "exec"), names)
     assert min(names["results"]["env_runners"]["agent_return_mean"].values()) > 12  # Chance pays 2.
     assert names["action"] in (1, 2)
+    assert (tmp_path / "team" / "manifest.json").exists()
 
 
 def test_the_tests_that_the_docs_name_exist() -> None:
