@@ -235,9 +235,21 @@ def _capacity(count: int) -> int:
 def _set_up_jax() -> None:
     """Threads and the cache of compiled programs, where the user has not set them."""
     with _setting_up:
-        os.environ.setdefault("PJRT_NPROC", str(torch.get_num_threads()))
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
         jax: Any = import_module("jax")
+        _start_client(jax)
         if jax.config.jax_compilation_cache_dir is None:
             jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "xla"))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _start_client(jax: Any) -> None:
+    """With as many threads as torch has. They are named in the environment, which processes begun later inherit."""
+    if "PJRT_NPROC" in os.environ:
+        jax.devices()
+        return
+    os.environ["PJRT_NPROC"] = str(torch.get_num_threads())
+    try:
+        jax.devices()
+    finally:
+        del os.environ["PJRT_NPROC"]

@@ -157,8 +157,10 @@ class TorchDistributedCollective(Collective):
             self._wait(operation, work.is_completed)
             work.wait()
         except CollectiveError:
+            self._leave()  # else the operation would go on, and write to memory that the caller may give up
             raise
         except RuntimeError as error:  # a peer's connection broke
+            self._leave()
             raise CollectiveAborted(f"Rank {self.rank} gave up {operation}: another rank failed.") from error
 
     def _connected(self) -> Any:

@@ -41,10 +41,10 @@ class Payload(NamedTuple):
         """All of it as one string of bytes."""
         return b"".join(part for _, part in self._parts())
 
-    def write(self, segment: Segment, start: int = 0) -> None:
-        """Copy all of it to a segment, from its byte `start` on."""
+    def write(self, segment: Segment) -> None:
+        """Copy all of it to a segment, which grows as needed."""
         for offset, part in self._parts(pad=False):
-            segment.write(part, start + offset)
+            segment.write(part, offset)
 
     def copy_to(self, memory: memoryview) -> None:
         """Copy all of it to the start of `memory`."""

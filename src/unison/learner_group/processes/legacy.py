@@ -10,7 +10,9 @@ from unison.learner_group.processes.codec import decode, encode
 from unison.learner_group.shared_memory import Segment
 
 NUM_KEPT = 3
-_HEADER = struct.Struct("<QQQ")  # its place in the order of all values, from 1; bytes of the skeleton, and in all
+_NUMBER = struct.Struct("<Q")  # its place in the order of all values, from 1; 0 if there is none
+_SIZES = struct.Struct("<QQ")  # behind the number: bytes of the skeleton, and in all
+_HEADER = struct.Struct("<QQQ")
 _START = 64
 
 
@@ -32,9 +34,10 @@ class SharedLegacy(Legacy):
         payload = encode(value)
         memory = self._room(oldest, _START + payload.size)
         number = max(self._numbers) + 1
-        memory[: _HEADER.size] = bytes(_HEADER.size)  # until the rest is written, there is nothing
+        memory[: _NUMBER.size] = _NUMBER.pack(0)  # until the rest is written, there is nothing
+        memory[_NUMBER.size : _HEADER.size] = _SIZES.pack(len(payload.skeleton), payload.size)
         payload.copy_to(memory[_START:])
-        memory[: _HEADER.size] = _HEADER.pack(number, len(payload.skeleton), payload.size)
+        memory[: _NUMBER.size] = _NUMBER.pack(number)
         self._numbers[oldest] = number
 
     def find(self) -> list[Any]:
