@@ -91,8 +91,12 @@ class PrioritizedSampler(Sampler):
         return torch.as_tensor(places), torch.as_tensor(weights / weights.max(), dtype=torch.float32)
 
     def update(self, places: Tensor, errors: Tensor) -> None:
-        """Priorities are the absolute errors, to the power of alpha."""
-        priorities = (np.abs(errors.numpy().astype(np.float64)) + _LEAST_PRIORITY) ** self._alpha
+        """Priorities are the absolute errors, to the power of alpha.
+
+        Rows whose error is not finite get the least one: to draw them again would only spoil the next updates.
+        """
+        found = np.nan_to_num(errors.numpy().astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+        priorities = (np.abs(found) + _LEAST_PRIORITY) ** self._alpha
         self._tree.set(places.numpy(), priorities)
         self._largest = max(self._largest, float(priorities.max(initial=0.0)))
 

@@ -113,3 +113,16 @@ def test_updates_while_sampling() -> None:
     for name, value in learned.items():
         np.testing.assert_array_equal(acting[name], value)
     algorithm.stop()
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_training_by_priority_goes_on_after_a_reward_that_is_not_finite(broken: float) -> None:
+    algorithm = config(replay_prioritized=True, steps_per_iteration=100).build()
+    algorithm.train()
+    algorithm.replay.modules[M].ring.columns["rewards"][90] = broken
+    results = [algorithm.train()["learners"][M] for _ in range(2)]
+    assert np.isfinite(results[-1]["critic_loss"])
+    priorities = algorithm.replay.modules[M].get_state()["sampler"]["priorities"]
+    assert np.isfinite(priorities).all()
+    assert priorities[90] < priorities[:90].min()
+    algorithm.stop()

@@ -158,6 +158,23 @@ def test_new_rows_have_the_largest_priority() -> None:
     np.testing.assert_allclose(counts, [5000, 1000, 5000], atol=2)
 
 
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_rows_whose_error_is_not_finite_are_hardly_drawn(broken: float) -> None:
+    buffer = ReplayBuffer(2000, prioritization=Prioritization(alpha=1.0, beta=0.5), seed=0)
+    buffer.add([steps(0, 2000)])
+    draws = buffer.sample(20_000)
+    place = draws.columns[M]["obs"][:, 0].long()
+    buffer.update_priorities(draws.numbers, {M: torch.where(place == 3, broken, 2.0)})
+    columns = buffer.sample(20_000).columns[M]
+    counts = np.bincount(columns["obs"][:, 0].long().numpy(), minlength=2000)
+    assert counts[3] == 0
+    assert counts[4] > 0
+    assert columns["weights"].isfinite().all()
+    buffer.add([steps(5000, 1)])  # the largest priority is that of a finite error still
+    added = buffer.modules[M].get_state()["sampler"]
+    assert added["largest"] == added["priorities"][0] == pytest.approx(2.0, rel=1e-5)
+
+
 def test_priorities_of_rows_that_are_gone_are_passed_over() -> None:
     buffer = ReplayBuffer(4, prioritization=Prioritization(alpha=1.0), seed=0)
     buffer.add([steps(0, 4)])
