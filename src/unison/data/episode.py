@@ -1,6 +1,6 @@
 """One agent's trajectory: an episode, or a chunk of one."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, TypeAlias, cast
 from uuid import uuid4
 
@@ -247,6 +247,12 @@ class SingleAgentEpisode:
         if rows != self._length:
             raise BatchError(f"Episode '{self.id_}' has {self._length} steps; '{key}' has {rows}.")
         self._extra_model_outputs[key] = column
+
+    def keep_extra_model_outputs(self, keys: Collection[str]) -> None:
+        """Drop the columns of the module's outputs that are not among `keys`."""
+        self._extra_model_outputs = {
+            name: self._extra_model_outputs[name] for name in self._extra_model_outputs if name in keys
+        }
 
     def get_return(self) -> float:
         """The sum of this chunk's rewards."""

@@ -33,7 +33,8 @@ class MultiAgentEpisode:
     Agents need not act at each step. The step of an agent lasts from its action to its next
     observation; the rewards in between add up. A reward that comes while none of its actions is
     open belongs to its latest step, or, if it has not acted yet, to its first; an agent that ends
-    without ever acting has it in `get_return` alone.
+    without ever acting has it in `get_return` alone. Of what modules said besides, an agent's chunk
+    keeps what they said at each of its steps.
 
     Args:
         id_: made up if None; the agents' episodes are named `"<id_>/<agent id>"`.
@@ -208,6 +209,11 @@ class MultiAgentEpisode:
         elif agent_id in observations or done:
             # An agent that ends unseen gets its last observation again: nothing was observed after it.
             observation = observations.get(agent_id, episode.get_observations(-1))
+            outputs = pending.extra_model_outputs
+            if len(episode):
+                # A step that was open at a cut may be of another kind of policy than those that follow it.
+                episode.keep_extra_model_outputs(outputs.keys())
+                outputs = {name: outputs[name] for name in episode.get_extra_model_outputs()}
             episode.add_env_step(
                 observation,
                 pending.action,
@@ -215,7 +221,7 @@ class MultiAgentEpisode:
                 infos,
                 terminated=terminated,
                 truncated=truncated,
-                extra_model_outputs=pending.extra_model_outputs,
+                extra_model_outputs=outputs,
             )
             del self._pending[agent_id]
 

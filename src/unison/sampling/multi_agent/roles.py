@@ -118,8 +118,9 @@ class Role:
         ]
 
     def add_log_probs(self, episodes: Sequence[SingleAgentEpisode]) -> None:
-        """Compute `action_logp` of all steps of this module at once."""
-        if not episodes or Columns.ACTION_DIST_INPUTS not in episodes[0].get_extra_model_outputs():
+        """Compute `action_logp` of all steps of this module at once, in the episodes that have its inputs."""
+        episodes = [e for e in episodes if Columns.ACTION_DIST_INPUTS in e.get_extra_model_outputs()]
+        if not episodes:
             return
         inputs = concat_rows([e.get_extra_model_outputs(Columns.ACTION_DIST_INPUTS) for e in episodes])
         found = self._policy.log_probs(inputs, concat_rows([e.get_actions() for e in episodes]))

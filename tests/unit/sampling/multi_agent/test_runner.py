@@ -169,11 +169,6 @@ def test_scripted_modules_draw_from_the_runs_seed(make_runner: RunnerMaker) -> N
     assert len({str(actions) for actions in first}) > 1
 
 
-def test_random_actions(make_runner: RunnerMaker) -> None:
-    (episode,) = make_runner(visitors).sample(num_episodes=1, random_actions=True)
-    assert "action_logp" not in episode.agent_episodes["always"].get_extra_model_outputs()
-
-
 def test_modules_with_state_carry_it_for_each_agent(make_runner: RunnerMaker) -> None:
     runner = make_runner(visitors, envs=2, model_config={"hidden_sizes": (4,), "lstm_size": 5})
     module = runner.modules["default_policy"]
