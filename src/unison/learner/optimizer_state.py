@@ -80,7 +80,7 @@ def check_slot_state(slot: OptimizerSlot, state: Mapping[str, Any], foreign: Col
         if lacking:
             raise StateError(f"{where}: the state lacks {lacking} of parameter '{name}'.")
         for moment, value in moments.get(name, {}).items():
-            if not _fits(value, own.get(moment), param):
+            if not _fits(slot, value, own.get(moment), param):
                 raise StateError(
                     f"{where}: '{moment}' of parameter '{name}' has shape {tuple(np.shape(value))} in the state, but "
                     f"the parameter has {tuple(param.shape)}."
@@ -166,20 +166,27 @@ def set_slot_state(slot: OptimizerSlot, state: Mapping[str, Any]) -> None:
         group.look_at_counts()
 
 
-def _fits(value: Any, own: Any, param: Tensor) -> bool:
+def _fits(slot: OptimizerSlot, value: Any, own: Any, param: Tensor) -> bool:
     shape = tuple(np.shape(value))
     if isinstance(own, Tensor):
         return value is not None and (shape == tuple(own.shape) or np.size(value) == own.numel() == 1)
-    return shape in ((), (1,), tuple(param.shape))
+    # What an optimizer without a rule is going to keep, it alone knows: Adafactor one number for each row.
+    return slot.rule is None or shape in ((), (1,), tuple(param.shape))
 
 
 def _placed(name: str, value: Any, param: Tensor, options: Mapping[str, Any]) -> Any:
-    """What the optimizer is to hold for a parameter; a tensor lies where torch's `load_state_dict` would put it."""
+    """What the optimizer is to hold for a parameter; a tensor lies where torch's `load_state_dict` would put it.
+
+    Moments get the parameter's dtype as there, which arrays can't tell of bfloat16; single numbers keep their own.
+    """
     if not isinstance(value, np.ndarray | np.generic | Tensor):
         return value
+    tensor = torch.as_tensor(value)
+    is_moment = tensor.is_floating_point() and name != "step" and (tensor.ndim > 0 or tensor.shape == param.shape)
+    dtype = param.dtype if is_moment and param.is_floating_point() else tensor.dtype
     # Counts stay on the host, where reading them waits for nothing, unless they are for a kernel to read.
     on_device = name != "step" or options.get("capturable") or options.get("fused")
-    return torch.as_tensor(value).to(param.device if on_device else "cpu", copy=True)
+    return tensor.to(param.device if on_device else "cpu", dtype, copy=True)
 
 
 def _local(slot: OptimizerSlot, ref: str) -> str:

@@ -235,8 +235,8 @@ class OwnOptimizer(torch.optim.Optimizer):
             parameter.sub_(0.1 ** entries["count"])
 
 
-def learner_with(make: Any) -> Any:
-    class Registers(PPOLearner):
+def learner_with(make: Any, learner_class: type[PPOLearner] = PPOLearner) -> Any:
+    class Registers(learner_class):
         def configure_optimizers_for_module(self, module_id: str, config: Any) -> None:
             params = self.get_parameters(self.module[module_id])
             self.register_optimizer(module_id=module_id, optimizer=make(params), params=params, lr_or_lr_schedule=0.1)
@@ -270,18 +270,31 @@ def test_what_an_optimizer_keeps_is_refused_rather_than_lost() -> None:
         learner.get_state()
 
 
-def test_moments_of_half_precision(tmp_path: Path) -> None:
-    class Half(PPOLearner):
-        def _make_module(self) -> Any:
-            return super()._make_module().to(torch.bfloat16)
+class Half(PPOLearner):
+    def _make_module(self) -> Any:
+        return super()._make_module().to(torch.bfloat16)
 
-    first, second = (make_learner(full_config(), cls=Half) for _ in range(2))
+
+OWN_STEP = ["Adadelta", "Adafactor", "Adamax", "ASGD", "NAdam", "RAdam", "Rprop"]
+"""Optimizers that no update rule serves: what they keep is made at their first step."""
+
+
+def kinds_kept(learner: Any) -> list[Any]:
+    state = learner.get_optimizer().state
+    return [{k: (v.dtype, v.shape) for k, v in state[p].items()} for p in learner.module.parameters()]
+
+
+@pytest.mark.parametrize("learner_class", [PPOLearner, Half])
+@pytest.mark.parametrize("name", ["Adam", *OWN_STEP])
+def test_a_fresh_learner_takes_over_what_any_optimizer_keeps(name: str, learner_class: Any, tmp_path: Path) -> None:
+    first, second = (learner_with(getattr(torch.optim, name), learner_class) for _ in range(2))
+    assert (next(iter(first.optimizers.slots.values())).rule is None) == (name in OWN_STEP)
     train(first, 2)
     first.save_state(tmp_path / "learner")
     second.load_state(tmp_path / "learner")
+    assert kinds_kept(first) == kinds_kept(second)
     for learner in (first, second):
         train(learner, 1, first=2)
-        assert next(learner.module.parameters()).dtype is torch.bfloat16
     assert_same(flat(first.get_state()), flat(second.get_state()))
 
 
