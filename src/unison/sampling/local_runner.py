@@ -240,15 +240,15 @@ class LocalRunner(Runner, ABC):
         missing = sorted(self.get_state().keys() - state.keys())
         if missing:
             raise StateError(f"The state of the env runner lacks {missing}.")
+        self._set_own_state(state)
         self._seeds.set_state(state["seeds"])
         self._metrics.set_state(state["metrics"])
         self.num_episodes_begun = int(state["num_episodes_begun"])
         self._copies.num_restarts = int(state["num_environment_restarts"])
-        self._set_own_state(state)
         self.reset_environments()
 
     def _set_own_state(self, state: Mapping[str, Any]) -> None:
-        """Hook: take over what a subclass has added to the state. Default: nothing."""
+        """Hook: take over what a subclass has added to the state, before all else, or raise. Default: nothing."""
 
     def stop(self) -> None:
         """Close the environments."""

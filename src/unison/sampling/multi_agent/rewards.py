@@ -5,6 +5,7 @@ from typing import Any, final
 
 import numpy as np
 
+from unison.checkpoint import check_like
 from unison.config import AlgorithmConfig
 from unison.data import SingleAgentEpisode
 from unison.sampling.reward_normalizer import RewardNormalizer
@@ -16,7 +17,7 @@ class AgentRewards:
     """Normalizes rewards as `RewardNormalizer` does: returns run agent by agent, each module has a scale of its own.
 
     Args:
-        config: has the discount factor of each module.
+        config: has the discount factor of each module; a module that it does not know has the common one.
     """
 
     def __init__(self, config: AlgorithmConfig) -> None:
@@ -54,15 +55,19 @@ class AgentRewards:
         """Take over statistics; running returns begin anew, as the environments do.
 
         Raises:
-            StateError: `state` lacks a part.
+            StateError: `state` is of another form, or lacks a part of a module; then nothing has changed.
         """
-        self._normalizers, self._running = {}, {}
+        check_like(state, [{"module_id": "", **RewardNormalizer(0.0).get_state()}], "The scales of rewards")
+        normalizers: dict[ModuleID, RewardNormalizer] = {}
         for statistics in state:
-            self._normalizer(statistics["module_id"]).set_state(statistics)
+            made = normalizers[statistics["module_id"]] = self._made(statistics["module_id"])
+            made.set_state(statistics)
+        self._normalizers, self._running = normalizers, {}
 
     def _normalizer(self, module_id: ModuleID) -> RewardNormalizer:
         if module_id not in self._normalizers:
-            config = self._config
-            gamma = config.get_config_for_module(module_id).gamma if module_id in config.policies else config.gamma
-            self._normalizers[module_id] = RewardNormalizer(gamma)
+            self._normalizers[module_id] = self._made(module_id)
         return self._normalizers[module_id]
+
+    def _made(self, module_id: ModuleID) -> RewardNormalizer:
+        return RewardNormalizer(self._config.get_config_for_module(module_id).gamma)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from unison import MultiAgentRLModuleSpec, SingleAgentRLModuleSpec
+from unison.errors import StateError
 
 from .conftest import BOX, DISCRETE, RunnerMaker, Turns, Visitors
 
@@ -104,3 +105,28 @@ def test_scales_are_saved_and_go_with_their_module(make_runner: RunnerMaker) -> 
     first.sample(num_timesteps=40)
     assert scaled(first) == {"rest", "new"}
     assert make_runner(visitors, **settings(normalize_rewards=True), evaluation=True)._rewards is None
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ({"module_id": "rest", "count": 3, "mean": 1.0}, r"scales of rewards, an item: .*lacks \['variance'\]"),
+        ({"count": 3, "mean": 1.0, "variance": 2.0}, r"lacks \['module_id'\]"),
+        ({"module_id": "rest", "count": 3, "mean": "high", "variance": 2.0}, "'mean': expected a number"),
+        (7, "the state holds a number"),
+    ],
+)
+def test_a_state_that_lacks_a_part_changes_nothing(make_runner: RunnerMaker, broken: Any, message: str) -> None:
+    runner = make_runner(visitors, **settings(normalize_rewards=True))
+    runner.sample(num_timesteps=9)
+    runner.reset_environments()
+    before = runner.get_state()
+    assert scaled(runner) == {"one", "rest"}
+    other = make_runner(visitors, seed=5, **settings(normalize_rewards=True)).get_state()
+    good = {"module_id": "one", "count": 3, "mean": 1.0, "variance": 2.0}
+    with pytest.raises(StateError, match=message):
+        runner.set_state({**other, "reward_normalizers": [good, broken]})
+    after = runner.get_state()
+    assert str(after) == str(before)
+    with pytest.raises(StateError, match="expected a sequence"):
+        runner.set_state({**other, "reward_normalizers": good})
