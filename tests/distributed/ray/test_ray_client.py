@@ -39,7 +39,12 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     # Not pytest's own folder: paths of sockets have to be short.
     with tempfile.TemporaryDirectory(prefix="r", ignore_cleanup_errors=True) as folder:
         path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
-        own = {"RAY_TMPDIR": folder, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": path}
+        own = {
+            "RAY_TMPDIR": folder,
+            "RAY_AUTH_MODE": "disabled",
+            "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "150",  # half a minute is short on a busy machine
+            "PYTHONPATH": path,
+        }
         command = [
             *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=4"),
             *("--node-ip-address=127.0.0.1", f"--port={port}", f"--ray-client-server-port={client}"),
@@ -57,6 +62,6 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 def test_a_driver_outside_the_cluster(environment: dict[str, str]) -> None:
     script = Path(__file__).with_name("client_process.py")
-    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=180)
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert "3 processes agree" in done.stdout
