@@ -258,45 +258,22 @@ class SingleAgentEpisode:
         """The sum of this chunk's rewards."""
         return float(np.sum(self._rewards, dtype=np.float64))
 
-    def cut(self, *, holds_last: bool = False) -> "SingleAgentEpisode":
+    def cut(self) -> "SingleAgentEpisode":
         """A new chunk that goes on where this one stops.
 
-        Args:
-            holds_last: whether the last step goes over to it, where it may still change (`amend_last`).
-
         Raises:
-            BatchError: the episode is over or has not begun, or has no step to go over.
+            BatchError: the episode is over or has not begun.
         """
         if self.is_done or (not self.is_numpy and not self._observations):
             raise BatchError(f"Episode '{self.id_}' {'is over' if self.is_done else 'has not begun'}; it can't be cut.")
-        if holds_last and self._length == 0:
-            raise BatchError(f"Episode '{self.id_}' has no step in this chunk that could go over to the next.")
-        kept = self._length - holds_last
-        steps = range(kept, self._length)
-        chunk = SingleAgentEpisode(
+        return SingleAgentEpisode(
             self.id_,
-            observations=[self.get_observations(index) for index in range(kept, self._length + 1)],
-            actions=[self.get_actions(index) for index in steps],
-            rewards=[self.get_rewards(index) for index in steps],
-            infos=None if self._infos is None else self._infos[kept:],
-            extra_model_outputs={
-                name: [_at(column, index) for index in steps] for name, column in self._extra_model_outputs.items()
-            },
-            t_started=self.t_started + kept,
+            observations=[self.get_observations(-1)],
+            infos=None if self._infos is None else self._infos[-1:],
+            t_started=self.t_started + self._length,
             agent_id=self.agent_id,
             module_id=self.module_id,
         )
-        if holds_last:
-            self._shorten(kept)
-        return chunk
-
-    def _shorten(self, steps: int) -> None:
-        """Keep only the first steps."""
-        self._observations = self.get_observations(slice(steps + 1))
-        self._actions, self._rewards = self.get_actions(slice(steps)), self.get_rewards(slice(steps))
-        self._extra_model_outputs = {n: _at(column, slice(steps)) for n, column in self._extra_model_outputs.items()}
-        self._infos = None if self._infos is None else self._infos[: steps + 1]
-        self._length = steps
 
     def to_numpy(self) -> "SingleAgentEpisode":
         """Stack the lists to arrays, in place; rewards become float32. Returns itself.

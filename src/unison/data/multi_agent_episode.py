@@ -1,6 +1,6 @@
 """The trajectories of several agents in one environment."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import uuid4
@@ -32,9 +32,9 @@ class MultiAgentEpisode:
 
     Agents need not act at each step. The step of an agent lasts from its action to its next
     observation; the rewards in between add up. A reward that comes while none of its actions is
-    open belongs to its latest step, or, if it has not acted yet, to its first; an agent that ends
-    without ever acting has it in `get_return` alone. Of what modules said besides, an agent's chunk
-    keeps what they said at each of its steps.
+    open belongs to its latest step, or, if this chunk has none, to its next; an agent that ends before
+    a next step has it in `get_return` alone. Of what modules said besides, an agent's chunk keeps what
+    they said at each of its steps.
 
     Args:
         id_: made up if None; the agents' episodes are named `"<id_>/<agent id>"`.
@@ -225,14 +225,10 @@ class MultiAgentEpisode:
             )
             del self._pending[agent_id]
 
-    def cut(self, *, acting: Collection[AgentID] = ()) -> "MultiAgentEpisode":
+    def cut(self) -> "MultiAgentEpisode":
         """A new chunk that goes on where this one stops; agents that are done are left behind.
 
-        An agent that does not act next may still be paid for its latest step, which therefore goes over to
-        the new chunk; also where that step is the agent's only one, and this chunk is left without any.
-
-        Args:
-            acting: the agents that act next; their steps all stay in this chunk.
+        Open steps go over to it, with what was paid for them so far.
 
         Raises:
             BatchError: the episode is over.
@@ -243,9 +239,7 @@ class MultiAgentEpisode:
             self.id_,
             policy_mapping_fn=self.policy_mapping_fn,
             agent_episodes={
-                agent_id: episode.cut(holds_last=len(episode) > 0 and self._waits(agent_id, acting))
-                for agent_id, episode in self.agent_episodes.items()
-                if not episode.is_done
+                agent_id: episode.cut() for agent_id, episode in self.agent_episodes.items() if not episode.is_done
             },
             env_steps=0,
             t_started=self.t_started + self._length,
@@ -254,10 +248,6 @@ class MultiAgentEpisode:
         chunk._rng = self.rng
         chunk._pending, self._pending = self._pending, {}
         return chunk
-
-    def _waits(self, agent_id: AgentID, acting: Collection[AgentID]) -> bool:
-        """Whether an agent's latest step has been answered, and no next one begins."""
-        return agent_id not in acting and not (agent_id in self._pending and self._pending[agent_id].has_acted)
 
     def break_off(self) -> None:
         """End the episode as truncated with the observations that there are; open steps never happened."""

@@ -82,26 +82,6 @@ def test_cut_continues_the_episode(as_arrays: bool) -> None:
         second.cut()
 
 
-@pytest.mark.parametrize("as_arrays", [False, True])
-def test_a_cut_may_take_the_last_step_along(as_arrays: bool) -> None:
-    whole, first = grown(3, infos=True), grown(3, infos=True)
-    if as_arrays:
-        first.to_numpy()
-    second = first.cut(holds_last=True)
-    assert (len(first), len(second), second.t_started) == (2, 1, 2)
-    second.amend_last(reward=5.0, terminated=True)
-    with pytest.raises(BatchError, match="no step in this chunk"):
-        first.cut(holds_last=True).cut(holds_last=True).cut().cut(holds_last=True)
-    first, second = first.to_numpy(), second.to_numpy()
-    np.testing.assert_array_equal(first.get_observations(), whole.to_numpy().get_observations()[:2])
-    np.testing.assert_array_equal(second.get_observations(), whole.get_observations()[2:])
-    np.testing.assert_array_equal(second.get_actions(), whole.get_actions()[2:])
-    assert second.get_rewards().tolist() == [whole.get_rewards()[2] + 5]
-    assert second.get_infos() == whole.get_infos()[2:]
-    for name, column in whole.get_extra_model_outputs().items():
-        np.testing.assert_array_equal(second.get_extra_model_outputs(name), column[2:])
-
-
 def test_made_up_ids_differ() -> None:
     assert SingleAgentEpisode().id_ != SingleAgentEpisode().id_
 

@@ -69,7 +69,7 @@ def test_cut_carries_open_steps_over() -> None:
     episode = MultiAgentEpisode("e")
     episode.add_env_reset({"a": 0, "b": 0})
     episode.add_env_step({"b": 1}, {"a": 7, "b": 8}, {"a": 1.0, "b": 1.0})
-    chunk = episode.cut(acting=["b"])
+    chunk = episode.cut()
     assert (chunk.id_, chunk.t_started, len(chunk)) == ("e", 1, 0)
     with pytest.raises(BatchError, match="acts again"):
         chunk.add_env_step({}, {"a": 0}, {})
@@ -79,36 +79,16 @@ def test_cut_carries_open_steps_over() -> None:
     assert chunk.agent_episodes["b"].t_started == 1
 
 
-def test_a_step_goes_over_to_the_next_chunk_until_the_agent_acts_again() -> None:
+def test_a_reward_after_the_cut_belongs_to_the_next_step() -> None:
     episode = MultiAgentEpisode("e")
     episode.add_env_reset({"a": 0, "b": 0})
     episode.add_env_step({"a": 1, "b": 1}, {"a": 7, "b": 8}, {"a": 1.0, "b": 1.0})
-    episode.add_env_step({"a": 2, "b": 2}, {"a": 5, "b": 8}, {"a": 0.5, "b": 1.0})
-    second = episode.cut(acting=["b"])
-    second.add_env_step({"b": 3}, {"b": 9}, {"b": 2.0})
-    third = second.cut(acting=["b"])
-    third.add_env_step({"b": 4}, {"b": 9}, {"a": 5.0, "b": 2.0}, terminateds={"a": True})
-    assert (len(episode), len(second), len(third)) == (2, 1, 1)
-    steps = [part.agent_episodes["a"] for part in (episode, second, third)]
-    assert [part.get_rewards() for part in steps] == [[1.0], [], [5.5]]
-    assert [part.get_actions() for part in steps] == [[7], [], [5]]
-    assert [part.get_observations() for part in steps] == [[0, 1], [1], [1, 2]]
-    assert [part.t_started for part in steps] == [0, 1, 1]
-    assert [part.is_terminated for part in steps] == [False, False, True]
-    others = [part.agent_episodes["b"].get_rewards() for part in (episode, second, third)]
-    assert others == [[1.0, 1.0], [2.0], [2.0]]
-    assert [part.get_return() for part in (episode, second, third)] == [3.0, 2.0, 7.5]
-
-
-def test_without_being_told_who_acts_next_every_answered_step_goes_over() -> None:
-    episode = MultiAgentEpisode("e")
-    episode.add_env_reset({"a": 0, "b": 0})
-    episode.add_env_step({"a": 1}, {"a": 7, "b": 8}, {"a": 1.0, "b": 1.0})
     chunk = episode.cut()
-    chunk.add_env_step({}, {}, {"a": 5.0, "b": 2.0}, terminateds={"__all__": True})
-    assert [len(part) for part in episode.agent_episodes.values()] == [0, 0]
-    assert {a: part.get_rewards() for a, part in chunk.agent_episodes.items()} == {"a": [6.0], "b": [3.0]}
-    assert (episode.get_return(), chunk.get_return()) == (0.0, 9.0)
+    chunk.add_env_step({}, {}, {"a": 5.0, "b": 2.0})
+    chunk.add_env_step({"a": 2}, {"a": 7}, {"a": 0.5}, terminateds={"__all__": True})
+    assert {a: part.get_rewards() for a, part in episode.agent_episodes.items()} == {"a": [1.0], "b": [1.0]}
+    assert {a: part.get_rewards() for a, part in chunk.agent_episodes.items()} == {"a": [5.5], "b": []}
+    assert (episode.get_return(), chunk.get_return()) == (2.0, 7.5)
 
 
 def test_an_agent_that_never_acts_is_paid_in_the_return_alone() -> None:

@@ -79,7 +79,7 @@ class Stage:
 
     def cut(self) -> MultiAgentEpisode:
         """The chunk so far; the episode goes on in a new one."""
-        chunk, self.episode = self.episode, self.episode.cut(acting=self.acting)
+        chunk, self.episode = self.episode, self.episode.cut()
         return chunk
 
     def finished(self) -> Finished:

@@ -52,6 +52,22 @@ def test_every_reward_reaches_a_step(make_runner: RunnerMaker, env: Any) -> None
     assert np.mean(whole) == pytest.approx(runner.get_metrics()["episode_return_mean"])
 
 
+@pytest.mark.parametrize("lengths", [(7,), (1,) * 7, (3, 4), (2, 1, 2, 2)])
+def test_what_others_moves_pay_reaches_the_row_of_the_own_last_move(
+    make_runner: RunnerMaker, lengths: tuple[int, ...]
+) -> None:
+    """Three players take seven turns; each row sums what is paid from a player's move to its next turn, or the end."""
+    runner = make_runner(Turns, **settings())
+    rows: defaultdict[str, list[float]] = defaultdict(list)
+    for number in lengths:
+        for chunk in runner.sample(num_timesteps=number):
+            for agent, part in chunk.agent_episodes.items():
+                assert not len(part) or part.t_started == len(rows[agent])
+                rows[agent] += part.get_rewards().tolist() if len(part) else []
+    # An own move pays 1, another's 0.25, the last one 8 more; what comes before a first move comes with it.
+    assert rows == {"player_0": [1.5, 1.5, 9.0], "player_1": [1.75, 1.5], "player_2": [2.0, 1.25]}
+
+
 @pytest.mark.parametrize("env", [visitors, turns])
 def test_against_a_loop_over_the_rewards_of_each_agent(make_runner: RunnerMaker, env: Any) -> None:
     normalizing = make_runner(env, envs=3, **settings(normalize_rewards=True))
