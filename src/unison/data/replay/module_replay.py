@@ -83,7 +83,7 @@ class ModuleReplay:
             Columns.OBS: slice_rows(observations, 0, -1),
             Columns.NEXT_OBS: slice_rows(observations, 1, None),
             Columns.ACTIONS: chunk.get_actions(),
-            Columns.REWARDS: chunk.get_rewards(),
+            Columns.REWARDS: np.asarray(chunk.get_rewards(), np.float32),
             Columns.TERMINATEDS: terminateds,
         }
         for name in self._outputs:

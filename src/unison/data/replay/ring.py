@@ -3,9 +3,10 @@
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any, final
+from typing import Any, cast, final
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from unison.types import Tree, tree_items, tree_leaves, tree_map
 class Ring:
     """The last `capacity` rows that were written, as columns.
 
-    Shapes and types are those of the first rows; all memory is claimed then. Numbers of 64 bits are kept in 32.
+    Shapes and types are those of the first rows; all memory is claimed then. Floats of 64 bits are kept in 32.
 
     Args:
         capacity: rows.
@@ -36,8 +37,8 @@ class Ring:
         """Rows ever written; row number `r` lies at `r % capacity`."""
         self.columns: dict[str, Tree] = {}
         """Tensors [capacity, ...]; rows that were never written hold anything."""
-        self._targets: dict[str, list[Any]] = {}
-        """The leaves of each column, as they are written."""
+        self._targets: dict[str, Tree] = {}
+        """The columns, as they are written."""
         self._device = device or torch.device("cpu")
         self._directory = None if directory is None else Path(directory)
 
@@ -55,11 +56,12 @@ class Ring:
         """Append rows; of more than `capacity` the last ones.
 
         Raises:
-            BatchError: columns, shapes or types differ from those of the first rows.
+            BatchError: columns, their parts or shapes differ from those of the first rows, or numbers are of a type
+                that would not be kept as they are, floats among integers for one; nothing is written.
         """
         if not self.columns:
             self._allocate(columns)
-        pairs = self._matched(columns)
+        pairs = self._matched(columns, rows)
         skipped = max(0, rows - self.capacity)
         start = (self.written + skipped) % self.capacity
         first = min(rows - skipped, self.capacity - start)
@@ -106,21 +108,15 @@ class Ring:
             self.write(state["columns"], size)
         self.written = int(state["written"])
 
-    def _matched(self, columns: Mapping[str, Tree]) -> list[tuple[Any, Any]]:
+    def _matched(self, columns: Mapping[str, Tree], rows: int) -> list[tuple[Any, Any]]:
         """The leaves of all columns, each with what is to be written to it; all is checked before any is."""
         if columns.keys() != self._targets.keys():
             raise BatchError(
                 f"The replay buffer holds the columns {sorted(self._targets)}, but these rows have {sorted(columns)}."
             )
         pairs: list[tuple[Any, Any]] = []
-        for name, arrays in self._targets.items():
-            for array, values in zip(arrays, tree_leaves(columns[name]), strict=True):
-                if values.shape[1:] != array.shape[1:]:
-                    raise BatchError(
-                        f"Rows of the column '{name}' have the shape {list(values.shape[1:])}, but the replay buffer "
-                        f"holds {list(array.shape[1:])}."
-                    )
-                pairs.append((array, values))
+        for name, target in self._targets.items():
+            _match(name, target, columns[name], rows, pairs)
         return pairs
 
     def _allocate(self, columns: Mapping[str, Tree]) -> None:
@@ -144,8 +140,43 @@ class Ring:
             self.columns[name] = tree_map(space, column)
             # Writing a row through NumPy costs a fraction of what it costs through torch.
             on_cpu = self._device.type == "cpu"
-            leaves = tree_leaves(self.columns[name])
-            self._targets[name] = [leaf.numpy() for leaf in leaves] if on_cpu else leaves
+            self._targets[name] = tree_map(Tensor.numpy, self.columns[name]) if on_cpu else self.columns[name]
+
+
+def _match(path: str, target: Any, values: Any, rows: int, pairs: list[tuple[Any, Any]]) -> None:
+    """Append each leaf of a column to `pairs`, with what is to be written to it, in whatever order dicts are."""
+    if isinstance(target, (dict, tuple)) or isinstance(values, (dict, tuple)):
+        parts = _parts(target)
+        if parts != _parts(values):
+            raise _misfit(path, "parts", list(_parts(values)), list(parts))
+        for part in parts:
+            _match(f"{path}/{part}", target[part], values[part], rows, pairs)
+        return
+    if values.shape[1:] != target.shape[1:]:
+        raise _misfit(path, "shape", list(values.shape[1:]), list(target.shape[1:]))
+    if len(values) != rows:
+        raise BatchError(f"The column '{path}' has {len(values)} rows, but {rows} are to be written.")
+    if values.dtype != target.dtype and not _keeps(target.dtype, values.dtype):
+        raise _misfit(path, "type", values.dtype, target.dtype)
+    pairs.append((target, values))
+
+
+def _misfit(path: str, what: str, given: object, held: object) -> BatchError:
+    return BatchError(f"Rows of the column '{path}' have the {what} {given}, but the replay buffer holds {held}.")
+
+
+def _parts(tree: Any) -> Collection[Any]:
+    """The keys of a tree's root; none of a leaf's."""
+    if isinstance(tree, dict):
+        return cast("dict[str, Any]", tree).keys()
+    return range(len(cast("tuple[Any, ...]", tree))) if isinstance(tree, tuple) else ()
+
+
+@cache
+def _keeps(held: Any, given: Any) -> bool:
+    """Whether a column of one type can hold numbers of another: floats may lose digits, integers nothing."""
+    to, by = (np.dtype(str(each).removeprefix("torch.")) for each in (held, given))
+    return np.can_cast(by, to, "same_kind" if to.kind == "f" else "safe")
 
 
 def _narrow(dtype: torch.dtype) -> torch.dtype:

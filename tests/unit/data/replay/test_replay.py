@@ -9,7 +9,6 @@ import torch
 
 from unison import MultiAgentEpisode, SingleAgentEpisode
 from unison.data.replay import Prioritization, ReplayBuffer
-from unison.data.replay.ring import Ring
 from unison.errors import BatchError, StateError
 from unison.types import tree_items
 
@@ -255,12 +254,11 @@ def test_trees_and_images_keep_their_types() -> None:
     assert columns["actions"].dtype is torch.int64
 
 
-def test_rows_that_do_not_fit_leave_the_ring_as_it_was() -> None:
-    ring = Ring(4)
-    ring.write({"a": np.ones((4, 1), np.float32), "b": np.ones((4, 2), np.float32)}, 4)
-    with pytest.raises(BatchError, match="column 'b'"):
-        ring.write({"a": np.zeros((1, 1), np.float32), "b": np.zeros((1, 3), np.float32)}, 1)
-    assert ring.columns["a"].sum() == ring.written == 4
+def test_rewards_are_floats_even_if_the_first_are_integers() -> None:
+    buffer = ReplayBuffer(10, seed=0)
+    for rewards in (np.array([1, 2]), np.array([0.5, 0.25])):
+        buffer.add([SingleAgentEpisode(observations=np.zeros((3, 1)), actions=np.zeros((2, 1)), rewards=rewards)])
+    assert buffer.modules[M].ring.columns["rewards"][:4].tolist() == [1, 2, 0.5, 0.25]
 
 
 def test_mistakes_are_named() -> None:
