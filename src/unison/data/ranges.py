@@ -19,7 +19,8 @@ class Outside(NamedTuple):
 def find_outside(path: str, space: gym.Space[Any], column: Any) -> Outside | None:
     """The first number of a column, as its user gave it, that its space does not have.
 
-    Only what lies on the host is looked at: to wait for a device would cost more than the check is worth.
+    A 0 is of every space here: rows that fill up a sequence hold it, whatever the space. Only what lies on the host is
+    looked at: to wait for a device would cost more than the check is worth.
 
     Args:
         path: what the column is called.
@@ -37,6 +38,5 @@ def find_outside(path: str, space: gym.Space[Any], column: Any) -> Outside | Non
         return None
     start, numbers = np.asarray(parts.start), np.asarray(column)
     end = start + np.asarray(parts.n if is_discrete else parts.nvec)
-    # Rows that fill up a sequence hold 0, whatever the space.
-    outside = np.argwhere((numbers < np.minimum(start, 0)) | (numbers >= end))
+    outside = np.argwhere(((numbers < start) | (numbers >= end)) & (numbers != 0))
     return Outside(path, int(outside[0][0]), int(numbers[tuple(outside[0])]), space) if len(outside) else None

@@ -19,6 +19,9 @@ from unison.errors import BatchError
         (gym.spaces.Discrete(3), [0, 2], [-1, 2], "holds -1 in row 0"),
         (gym.spaces.Discrete(3, start=-1), [-1, 1], [0, 2], "holds 2 in row 1"),
         (gym.spaces.Discrete(2, start=5), [0, 6], [7, 5], "holds 7 in row 0"),  # 0 fills up sequences
+        (gym.spaces.Discrete(2, start=5), [0, 5], [0, 4], "holds 4 in row 1"),
+        (gym.spaces.Discrete(2, start=-3), [0, -2], [0, -1], "holds -1 in row 1"),
+        (gym.spaces.MultiDiscrete([2, 4], start=[3, 0]), [[3, 3], [0, 0]], [[4, 0], [1, 0]], "holds 1 in row 1"),
         (gym.spaces.Tuple([gym.spaces.Discrete(2)]), (np.array([0, 1]),), (np.array([0, 2]),), "/0' holds 2 in row 1"),
         (gym.spaces.MultiDiscrete([2, 4]), [[1, 3], [0, 0]], [[1, 3], [2, 0]], "holds 2 in row 1"),
     ],
