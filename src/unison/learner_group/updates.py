@@ -1,5 +1,6 @@
 """Updates on their way to the Learners and back: in order, bounded, counted, and never lost."""
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
@@ -16,6 +17,7 @@ from unison.learner_group.transport import Call, Transport
 from unison.types import ALL_MODULES
 
 T = TypeVar("T")
+logger = logging.getLogger("unison")
 
 
 @dataclass
@@ -185,6 +187,7 @@ class UpdatePipeline:
         self._seconds["seconds_queued"] += max(0.0, time.perf_counter() - ticket.submitted_at - trained_s)
         self.num_updates = int(totals["num_updates"])
         totals["ticket"] = float(ticket.number)
+        totals["num_learner_restarts"] = float(self.counts.restarts)
         if ticket.return_state:
             results["_rl_module_state_after_update"] = answers[0]["state"]
         return results
@@ -200,6 +203,8 @@ class UpdatePipeline:
             restarts = recover(self.transport, error, num_updates=self.num_updates, allowed=allowed)
             self._restarts_in_a_row += restarts
             self.counts.restarts += restarts
+            if restarts:
+                logger.warning("A Learner was lost and is back, after update %d. %s", self.num_updates, error)
             with suppress(WorkerError):  # a rank was lost again: the old call, which failed, will tell once more
                 for ticket in self._in_flight:
                     ticket.call = self.transport.call("update", *ticket.arguments, return_state=ticket.return_state)

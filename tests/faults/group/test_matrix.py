@@ -60,13 +60,17 @@ def group(pair: LearnerGroup, path: Any) -> LearnerGroup:
 
 @pytest.mark.parametrize("moment", ["before", "inside", "after"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_update(group: LearnerGroup, trap: Trap, path: Any, fault: str, moment: str) -> None:
+def test_update(
+    group: LearnerGroup, trap: Trap, path: Any, fault: str, moment: str, caplog: pytest.LogCaptureFixture
+) -> None:
     restarts, start = group.get_stats()["restarts"], time.monotonic()
     rank = rank_of(fault, moment)
     trap.set(moment, fault, rank)
     if fault in SURVIVED:
-        assert update(group, 1)["__all_modules__"]["num_updates"] == 2
-        assert group.get_stats()["restarts"] == restarts + 1
+        totals = update(group, 1)["__all_modules__"]
+        assert totals["num_updates"] == 2
+        assert totals["num_learner_restarts"] == group.get_stats()["restarts"] == restarts + 1
+        assert f"A Learner was lost and is back, after update 1. Rank {rank} of 2" in caplog.text
     elif fault == "full":  # an update like the last one has its room
         update(group, 1)
         group.foreach_learner(lift_limit)
