@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
+from unison.config import pettingzoo_environments
 from unison.errors import ConfigError
 
 _ELSEWHERE = {"ALE": "Atari games: pip install ale-py, and name it --env ale_py:{env}."}
@@ -12,12 +13,13 @@ _ELSEWHERE = {"ALE": "Atari games: pip install ale-py, and name it --env ale_py:
 
 
 def resolve_environment(env: str) -> Any:
-    """A Gymnasium id that exists, or the class or function that `module:Name` means.
+    """A name of Gymnasium's or PettingZoo's that exists, or the class or function that `module:Name` means.
 
     `module:Some-v0` is an id too: one that importing the module registers.
 
     Raises:
         ConfigError: there is no such environment; names the nearest.
+        MissingExtraError: it is one of PettingZoo's, which is not installed.
     """
     import gymnasium
 
@@ -32,6 +34,8 @@ def resolve_environment(env: str) -> Any:
     try:
         gymnasium.spec(name)
     except gymnasium.error.Error as error:
+        if not separator and pettingzoo_environments.find(name) is not None:
+            return env
         namespace = name.rpartition("/")[0]
         if separator and not namespace:
             raise ConfigError(f"--env {env}: '{module}' has no '{name}' and registers no such id.") from error

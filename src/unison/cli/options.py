@@ -9,7 +9,8 @@ _GOAL, _RUN, _MEASURE = "When to stop", "The run", "Evaluation and checkpoints"
 
 Algorithm: TypeAlias = Annotated[str | None, typer.Argument(help="The algorithm, such as ppo.", show_default=False)]
 Env: TypeAlias = Annotated[
-    str | None, typer.Option(help="A Gymnasium id, or module:Class of your own.", rich_help_panel=_RUN)
+    str | None,
+    typer.Option(help="An id of Gymnasium or PettingZoo, or module:Class of your own.", rich_help_panel=_RUN),
 ]
 StopReturn: TypeAlias = Annotated[
     float | None,

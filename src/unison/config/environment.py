@@ -32,9 +32,10 @@ def make_environment(env: Any, env_config: Mapping[str, Any] | None = None) -> A
     """One environment.
 
     Args:
-        env: a Gymnasium id, a PettingZoo id such as "classic/connect_four-v3", "package.module:name", an environment
-            class or a function. Ids, classes and functions without a parameter of their own get `env_config` as
-            keyword arguments; a function with one gets it as its one argument.
+        env: a Gymnasium id, a PettingZoo id such as "classic/connect_four-v3", a module of PettingZoo such as
+            "mpe2.simple_spread_v3", "package.module:name", an environment class or a function. Names, classes and
+            functions without a parameter of their own get `env_config` as keyword arguments; a function with one gets
+            it as its one argument.
         env_config: settings of the environment.
 
     Raises:
@@ -68,10 +69,10 @@ def _make_by_name(name: str, settings: dict[str, Any]) -> Any:
     try:
         return gymnasium.make(name, **settings)
     except gymnasium.error.UnregisteredEnv as error:
-        made = pettingzoo.make(name, settings)
-        if made is None:
+        factory = pettingzoo.find(name)
+        if factory is None:
             raise ConfigError(f"Gymnasium knows no environment '{name}': {error}") from error
-        return made
+        return factory(**settings)
 
 
 def _call(env: Any, settings: dict[str, Any]) -> Any:

@@ -1,11 +1,13 @@
 """PettingZoo's environments: found, made, and asked for their agents' spaces. PettingZoo is imported only if needed."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any, Final, TypeAlias
 
 from unison.config.spaces import Space
+from unison.config.values import import_from
 from unison.errors import ConfigError, MissingExtraError
 from unison.types import AgentID
 
@@ -14,6 +16,8 @@ AgentSpaces: TypeAlias = dict[AgentID, tuple[Space, Space]]
 
 _FAMILIES: Final = ("atari", "butterfly", "classic", "sisl")
 """The namespaces of PettingZoo's own ids."""
+_PACKAGES: Final = ("pettingzoo", "mpe2")
+"""The packages of the extra `multiagent`."""
 _FACTORIES: Final = ("parallel_env", "env")
 """What a module of an environment offers, the faster kind first."""
 
@@ -44,12 +48,17 @@ def name_factory(value: Any) -> Any:
     raise ConfigError(f"The module {value.__name__} makes no environments: it has no parallel_env and no env.")
 
 
-def make(name: str, settings: Mapping[str, Any]) -> Any:
-    """The environment of a PettingZoo id, parallel where there is such a version; None if the id is unknown.
+def find(name: str) -> Callable[..., Any] | None:
+    """What makes the environments of a PettingZoo id or of a module by its dotted name; None if there is none such.
+
+    Of the parallel and the turn-based version of an environment it is the parallel one, where there are both.
 
     Raises:
-        MissingExtraError: PettingZoo is not installed, and the id is one of its own.
+        ConfigError: the module makes no environments, or an import in it fails.
+        MissingExtraError: the name is one of PettingZoo's, which is not installed.
     """
+    if "." in name and all(part.isidentifier() for part in name.split(".")):
+        return _find_in_module(name)
     try:
         import pettingzoo  # pyright: ignore[reportMissingTypeStubs]
     except ImportError as error:
@@ -57,8 +66,25 @@ def make(name: str, settings: Mapping[str, Any]) -> Any:
             raise MissingExtraError("pettingzoo", "multiagent", f"environment('{name}')") from error
         return None
     if name in pettingzoo.parallel_registry:
-        return pettingzoo.make("parallel", name, **settings)
-    return pettingzoo.make("aec", name, **settings) if name in pettingzoo.aec_registry else None
+        return partial(pettingzoo.make, "parallel", name)
+    return partial(pettingzoo.make, "aec", name) if name in pettingzoo.aec_registry else None
+
+
+def _find_in_module(name: str) -> Callable[..., Any] | None:
+    for factory in _FACTORIES:
+        try:
+            return import_from(f"{name}:{factory}")
+        except ConfigError as error:
+            cause = error.__cause__
+            if isinstance(cause, AttributeError):
+                continue
+            absent = cause.name if isinstance(cause, ModuleNotFoundError) else None
+            if absent in _PACKAGES:
+                raise MissingExtraError(absent, "multiagent", f"environment('{name}')") from error
+            if absent is not None and f"{name}.".startswith(f"{absent}."):
+                return None
+            raise
+    raise ConfigError(f"The module {name} makes no environments: it has no parallel_env and no env.")
 
 
 def agent_spaces(env: Any) -> AgentSpaces:

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import gymnasium as gym
@@ -5,7 +6,8 @@ import pytest
 from gymnasium.envs.classic_control import CartPoleEnv
 
 from unison.cli.environments import resolve_environment
-from unison.errors import ConfigError
+from unison.config import spaces_of
+from unison.errors import ConfigError, MissingExtraError
 
 
 @pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
@@ -60,3 +62,43 @@ def test_an_id_that_a_module_registers(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_module_that_cannot_be_imported_is_named() -> None:
     with pytest.raises(ConfigError, match="cannot import 'no_such_module'"):
         resolve_environment("no_such_module:Env")
+
+
+@pytest.mark.parametrize("env", ["classic/connect_four-v3", "mpe2.simple_spread_v3"])
+def test_names_of_pettingzoo_stay_as_they_are_and_can_be_made(env: str) -> None:
+    assert resolve_environment(env) == env
+    assert len(spaces_of(env)) > 1
+
+
+def test_a_module_by_name_gets_the_settings() -> None:
+    assert len(spaces_of("mpe2.simple_spread_v3", {"N": 4})) == 4
+
+
+@pytest.mark.parametrize("env", ["classic/chess-v99", "no_such_package.simple_v3", "mpe2.no_such_v3"])
+def test_unknown_names_of_pettingzoo(env: str) -> None:
+    with pytest.raises(ConfigError, match=f"no environment '{env}'"):
+        resolve_environment(env)
+
+
+def test_modules_that_make_no_environments() -> None:
+    with pytest.raises(ConfigError, match=r"gymnasium\.spaces makes no environments"):
+        resolve_environment("gymnasium.spaces")
+    with pytest.raises(ConfigError, match="part of Python itself"):
+        resolve_environment("os.path")
+
+
+class WithoutPettingZoo:
+    """Answers imports as Python does where the package is not installed."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name.partition(".")[0] == "pettingzoo":
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
+
+@pytest.mark.parametrize("env", ["classic/connect_four-v3", "pettingzoo.classic.tictactoe_v3"])
+def test_names_of_pettingzoo_without_it_name_the_extra(env: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in [m for m in sys.modules if m.partition(".")[0] == "pettingzoo"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr(sys, "meta_path", [WithoutPettingZoo(), *sys.meta_path])
+    with pytest.raises(MissingExtraError, match=r"unison\[multiagent\]"):
+        resolve_environment(env)
