@@ -22,7 +22,7 @@ class SpaceError(UnisonError, ValueError):
 
 
 class ModuleError(UnisonError, ValueError):
-    """A module is unknown, exists twice, or returned something of the wrong shape."""
+    """A module is unknown, exists twice, or returned or logged something of the wrong shape."""
 
 
 class OptimizerError(UnisonError, ValueError):

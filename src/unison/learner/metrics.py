@@ -1,11 +1,15 @@
 """Metrics of an update: tensors while it runs, plain floats once it is over."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias, cast
+from numbers import Real
+from typing import Any, Literal, TypeAlias, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from unison.errors import ModuleError
 from unison.learner.collective import Collective, gather_objects
 from unison.types import ModuleID
 
@@ -33,8 +37,18 @@ class Metrics:
         self.reductions: dict[MetricKey, Reduction] = {}
 
     def log_value(self, key: MetricKey, value: Tensor | float, *, reduce: Reduction = "mean") -> None:
-        """Log one 0-d tensor (or number) for a module in this step; the last one logged counts."""
-        self._step[key] = value.detach() if isinstance(value, Tensor) else value
+        """Log one number, or a tensor of one, for a module in this step; the last one logged counts.
+
+        Args:
+            key: `(module_id, name)`.
+            value: a number, or a tensor or array with one entry.
+            reduce: how the results of an update are made of the steps'; see the class.
+
+        Raises:
+            ModuleError: the key is no pair of strings, or the value no number; names the metric.
+        """
+        _check_key(key)
+        self._step[key] = _one_number(key, value)
         self.reductions[key] = reduce
 
     def log_dict(self, values: Mapping[str, Tensor | float], *, key: ModuleID, reduce: Reduction = "mean") -> None:
@@ -50,6 +64,30 @@ class Metrics:
         """Hand over what this step logged, and start afresh."""
         step, self._step = self._step, {}
         return step
+
+
+def _check_key(key: Any) -> None:
+    if not isinstance(key, tuple) or [isinstance(part, str) for part in cast("tuple[Any, ...]", key)] != [True, True]:
+        raise ModuleError(f"A metric is logged under {key!r}, which is no pair of strings; give (module_id, name).")
+
+
+def _one_number(key: MetricKey, value: Any) -> Tensor | float:
+    """`value` as a 0-d tensor or a number; looks at types and shapes alone, so that steps can be traced."""
+    if isinstance(value, Tensor):
+        if value.numel() == 1 and not value.is_complex():
+            return value.detach().reshape(()) if value.ndim else value.detach()
+    elif isinstance(value, Real):
+        return float(value)
+    elif isinstance(value, np.ndarray | np.generic):
+        array = cast("np.ndarray[Any, Any]", value)
+        if array.size == 1 and array.dtype.kind in "biuf":
+            return float(array.item())
+    where = f"Module '{key[0]}': the metric '{key[1]}'"
+    shape: tuple[int, ...] = tuple(getattr(cast("Any", value), "shape", ()))
+    if math.prod(shape) != 1:
+        raise ModuleError(f"{where} has shape {shape}; log its mean, or another single number.")
+    kind = value.dtype if isinstance(value, Tensor) else type(cast("Any", value)).__name__
+    raise ModuleError(f"{where} is a {kind}; log a number, or a tensor with one entry.")
 
 
 def reduce_steps(
