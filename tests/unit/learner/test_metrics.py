@@ -48,7 +48,7 @@ def test_a_value_is_one_number(value: Any, fault: str) -> None:
     assert metrics.reductions == {}
 
 
-NUMBERS = {
+NUMBERS: dict[str, Any] = {
     "float": 2.0,
     "int": 2,
     "bool": True,
