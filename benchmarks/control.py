@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from harness.contenders import SCRIPTS
-from harness.report import RESULTS, Report
+from harness.report import RESULTS, Report, finish
 
 CURVES = RESULTS / "control"
 CONTENDERS = {"Unison": ("unison", "tab:blue"), "SB3": ("sb3", "tab:orange")}
@@ -120,10 +120,7 @@ def draw(figure: Any, task: str, curves: dict[str, list[Curve]]) -> None:
     axes.set_title(f"SAC on {task}", fontsize=10)
     axes.set_xlabel("thousand environment steps", fontsize=8)
     axes.set_ylabel("return of an evaluation", fontsize=8)
-    axes.tick_params(labelsize=8)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    figure.tight_layout()
+    finish(figure)
 
 
 if __name__ == "__main__":

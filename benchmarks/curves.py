@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from harness.machine import pin
-from harness.report import Report
+from harness.report import Report, finish
 from harness.tasks import TASKS, Curve, Task, train
 
 
@@ -96,7 +96,7 @@ def _draw(figure: Any, curves: dict[str, list[Curve]]) -> None:
         _draw_task(axes, TASKS[name], runs)
     for axes in figure.axes[len(curves) :]:
         axes.set_visible(False)
-    figure.tight_layout()
+    finish(figure)
 
 
 def _draw_task(axes: Any, task: Task, runs: list[Curve]) -> None:
@@ -110,8 +110,6 @@ def _draw_task(axes: Any, task: Task, runs: list[Curve]) -> None:
     axes.axhline(task.goal, color="tab:red", linestyle="--", linewidth=1)
     axes.set_title(task.name, fontsize=10)
     axes.set_xlabel("thousand steps", fontsize=8)
-    axes.tick_params(labelsize=8)
-    axes.grid(alpha=0.3)
 
 
 if __name__ == "__main__":

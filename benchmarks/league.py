@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness.report import Report
+from harness.report import Report, finish
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import league
@@ -107,11 +107,7 @@ def draw(figure: Any, progress: list[dict[str, Any]], names: list[str], ratings:
         right.axhline(ratings[names.index(rival)], color=colour, linestyle="--", linewidth=1, label=rival)
     right.set_xlabel("thousand moves of training", fontsize=8)
     right.set_title("Elo", fontsize=10)
-    for axes in (left, right):
-        axes.tick_params(labelsize=8)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
-    figure.tight_layout()
+    finish(figure)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness.report import RESULTS, Report
+from harness.report import RESULTS, Report, finish
 from mpe2 import simple_spread_v3
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
@@ -172,10 +172,7 @@ def draw(figure: Any, curves: dict[str, list[dict[str, Any]]]) -> None:
     right.set_title("simple_spread: return of the team", fontsize=10)
     for axes in (left, right):
         axes.set_xlabel("thousand environment steps", fontsize=8)
-        axes.tick_params(labelsize=8)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
-    figure.tight_layout()
+    finish(figure)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,16 @@ RESULTS = Path(__file__).parents[1] / "results"
 Row = Sequence[str]
 
 
+def finish(figure: Any) -> None:
+    """The same small labels, grid and legends on all axes of a figure of curves."""
+    for axes in figure.axes:
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.3)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=7)
+    figure.tight_layout()
+
+
 class Report:
     """Tables and pictures of one benchmark.
 

@@ -45,7 +45,7 @@ def name_factory(value: Any) -> Any:
     for name in _FACTORIES:
         if hasattr(value, name):
             return f"{value.__name__}:{name}"
-    raise ConfigError(f"The module {value.__name__} makes no environments: it has no parallel_env and no env.")
+    raise _no_factory(value.__name__)
 
 
 def find(name: str) -> Callable[..., Any] | None:
@@ -84,7 +84,11 @@ def _find_in_module(name: str) -> Callable[..., Any] | None:
             if absent is not None and f"{name}.".startswith(f"{absent}."):
                 return None
             raise
-    raise ConfigError(f"The module {name} makes no environments: it has no parallel_env and no env.")
+    raise _no_factory(name)
+
+
+def _no_factory(module: str) -> ConfigError:
+    return ConfigError(f"The module {module} makes no environments: it has no parallel_env and no env.")
 
 
 def agent_spaces(env: Any) -> AgentSpaces:

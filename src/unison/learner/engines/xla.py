@@ -246,7 +246,6 @@ def _set_up_jax() -> None:
 def _start_client(jax: Any) -> None:
     """With as many threads as torch has. They are named in the environment, which processes begun later inherit."""
     if "PJRT_NPROC" in os.environ:
-        jax.devices()
         return
     os.environ["PJRT_NPROC"] = str(torch.get_num_threads())
     try:
