@@ -42,7 +42,7 @@ class CheckpointError(UnisonError, RuntimeError):
 
 
 class EnvironmentFailure(UnisonError, RuntimeError):
-    """An environment raised or died; names the environment and its index."""
+    """An environment raised, died or broke its API's contract; names the environment and its index."""
 
 
 class LearnerGroupError(UnisonError, RuntimeError):

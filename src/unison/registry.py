@@ -6,11 +6,11 @@ Unison itself are imported by the first look-up that misses.
 """
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, TypeVar
 
 from unison.errors import ConfigError
+from unison.suggest import did_you_mean
 
 ClassT = TypeVar("ClassT", bound=type)
 _classes: dict[tuple[str, str], type] = {}
@@ -32,15 +32,13 @@ def register(kind: str, name: str) -> Callable[[ClassT], ClassT]:
 
 
 def lookup(kind: str, name: str) -> type[Any]:
-    """The class registered as `name`; an unknown name raises and lists those known."""
+    """The class registered as `name`; an unknown name raises and names the nearest."""
     if (kind, name) not in _classes:
         import_module("unison.algorithms")
     if (kind, name) in _classes:
         return _classes[kind, name]
-    known = sorted(n for k, n in _classes if k == kind)
-    close = get_close_matches(name, known, n=1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
-    raise ConfigError(f"No {kind} is registered as '{name}'.{hint} Known: {known}.")
+    known = [n for k, n in _classes if k == kind]
+    raise ConfigError(f"No {kind} is registered as '{name}'. {did_you_mean(name, known)}")
 
 
 def registered_name(kind: str, cls: type) -> str | None:

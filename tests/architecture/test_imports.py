@@ -5,7 +5,7 @@ import subprocess
 import sys
 from typing import Any
 
-FOUNDATION = ["types", "errors", "registry"]
+FOUNDATION = ["types", "errors", "suggest", "registry"]
 BENEATH = ["data", "checkpoint"]
 LAYERS = ["config", "modules", "losses", "learner", "learner_group", "sampling", "algorithms", "cli"]
 MAY_IMPORT = (

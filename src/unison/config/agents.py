@@ -43,6 +43,7 @@ def spaces_by_module(config: "AlgorithmConfig", agents: AgentSpaces) -> Mapping[
 
     Raises:
         ConfigError: agents of different spaces are mapped to one module.
+        ModuleError: the mapping raised, or returned no id.
     """
     module_ids = _module_ids(config)
     pairs = list(agents.values())
@@ -53,9 +54,9 @@ def spaces_by_module(config: "AlgorithmConfig", agents: AgentSpaces) -> Mapping[
     mapping = policy_mapping(config, module_ids)
     found: dict[ModuleID, AgentID] = {}
     for number in range(_PROBES):
-        episode = MultiAgentEpisode("probe", seed=number)
+        episode = MultiAgentEpisode("probe", policy_mapping_fn=mapping, seed=number)
         for agent_id, pair in agents.items():
-            module_id = mapping(agent_id, episode)
+            module_id = episode.module_for(agent_id)
             first = found.setdefault(module_id, agent_id)
             if agents[first] != pair:
                 raise ConfigError(

@@ -9,10 +9,10 @@ from unison.config.contradictions import Contradiction
 from unison.config.files import parse_value, read_file
 from unison.config.sections import Section
 from unison.config.setter import catalog
-from unison.config.suggest import did_you_mean, nearest
 from unison.config.values import from_plain, thaw
 from unison.errors import ConfigError
 from unison.registry import lookup
+from unison.suggest import did_you_mean, nearest
 
 
 class UnknownSettingError(ConfigError, AttributeError):

@@ -7,9 +7,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, P
 
 from unison.config.describe import Shown
 from unison.config.settings import Settings
-from unison.config.suggest import did_you_mean
 from unison.config.values import freeze
 from unison.errors import ConfigError
+from unison.suggest import did_you_mean
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 

@@ -20,9 +20,9 @@ from pydantic.fields import FieldInfo
 
 from unison.config.describe import Shown, choices, describe_setting
 from unison.config.spaces import is_space
-from unison.config.suggest import did_you_mean, nearest
 from unison.config.values import freeze, import_from, to_plain
 from unison.errors import ConfigError
+from unison.suggest import did_you_mean, nearest
 
 
 class Settings(BaseModel):

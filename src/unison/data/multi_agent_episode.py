@@ -8,7 +8,7 @@ from uuid import uuid4
 import numpy as np
 
 from unison.data.episode import SingleAgentEpisode
-from unison.errors import BatchError, StateError
+from unison.errors import BatchError, ModuleError, StateError, UnisonError
 from unison.types import DEFAULT_MODULE_ID, AgentID, ModuleID, Tree
 
 PolicyMapping = Callable[[AgentID, "MultiAgentEpisode"], ModuleID]
@@ -99,15 +99,36 @@ class MultiAgentEpisode:
         return dict(self._module_ids)
 
     def module_for(self, agent_id: AgentID) -> ModuleID:
-        """The module that acts for `agent_id` in this episode."""
+        """The module that acts for `agent_id` in this episode.
+
+        Raises:
+            ModuleError: `policy_mapping_fn` raised, or returned no id.
+        """
         if agent_id not in self._module_ids:
             known = self.agent_episodes.get(agent_id)
             if known is not None and known.module_id is not None:
                 module_id = known.module_id
             else:
-                module_id = self.policy_mapping_fn(agent_id, self) if self.policy_mapping_fn else DEFAULT_MODULE_ID
+                module_id = (
+                    self._mapped(agent_id, self.policy_mapping_fn) if self.policy_mapping_fn else DEFAULT_MODULE_ID
+                )
             self._module_ids[agent_id] = module_id
         return self._module_ids[agent_id]
+
+    def _mapped(self, agent_id: AgentID, policy_mapping_fn: PolicyMapping) -> ModuleID:
+        which = f"policy_mapping_fn('{agent_id}', episode)"
+        try:
+            module_id: Any = policy_mapping_fn(agent_id, self)
+        except UnisonError:
+            raise
+        except Exception as error:
+            raise ModuleError(
+                f"{which} raised {type(error).__name__}: {error}. It takes an agent's id and the episode, and returns "
+                "the id of the agent's module."
+            ) from error
+        if not isinstance(module_id, str):
+            raise ModuleError(f"{which} returned {module_id!r}; return the id of the agent's module, a string.")
+        return module_id
 
     def get_return(self) -> float:
         """The sum of all agents' rewards in this chunk, those that belong to no closed step included."""

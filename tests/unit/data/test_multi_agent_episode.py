@@ -1,10 +1,12 @@
 """MultiAgentEpisode: who acts, who is paid, who ends, and chunks."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from unison.data import MultiAgentEpisode, SingleAgentEpisode
-from unison.errors import BatchError, StateError
+from unison.errors import BatchError, ModuleError, StateError
 from unison.types import DEFAULT_MODULE_ID
 
 
@@ -147,3 +149,17 @@ def test_ready_trajectories_are_kept() -> None:
     assert episode.agent_episodes["a"] is one
     assert len(episode) == 2
     assert episode.get_return() == 2
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        (lambda agent_id: "a", r"'ben', episode\) raised TypeError: .*It takes an agent's id and the episode"),
+        (lambda agent_id, episode: {"anna": "a"}[agent_id], r"'ben', episode\) raised KeyError: 'ben'"),
+        (lambda agent_id, episode: None, r"'ben', episode\) returned None; return the id of the agent's module"),
+        (lambda agent_id, episode: ["a"], r"'ben', episode\) returned \['a'\]; return the id"),
+    ],
+)
+def test_a_mapping_that_gives_no_module_is_told_so(mapping: Any, message: str) -> None:
+    with pytest.raises(ModuleError, match=rf"policy_mapping_fn\({message}"):
+        MultiAgentEpisode(policy_mapping_fn=mapping).module_for("ben")

@@ -19,6 +19,7 @@ from unison.sampling.multi_agent.stage import Stage
 from unison.sampling.multi_agent.worlds import make_worlds
 from unison.sampling.quota import Quota
 from unison.sampling.running import Finished
+from unison.suggest import did_you_mean
 from unison.types import AgentID, ModuleID
 
 
@@ -209,8 +210,8 @@ class MultiAgentEnvRunner(LocalRunner):
         if module_id not in self._roles:
             if module_id not in self.modules:
                 raise ModuleError(
-                    f"policy_mapping_fn maps agent '{agent_id}' to module '{module_id}', which does not exist. Known: "
-                    f"{sorted(self.modules.keys())}."
+                    f"policy_mapping_fn maps agent '{agent_id}' to module '{module_id}', which does not exist. "
+                    f"{did_you_mean(module_id, self.modules.keys())} Add others by multi_agent(policies=[...])."
                 )
             module = self.modules[module_id]
             self._roles[module_id] = Role(module_id, module, self.config, self._seeds.torch_generator)

@@ -56,14 +56,13 @@ class Stage:
         if turn.is_over:
             truncated = any(truncateds.values())
             terminateds, truncateds = {**terminateds, ALL_AGENTS: not truncated}, {**truncateds, ALL_AGENTS: truncated}
-        rewards = {agent_id: float(reward) for agent_id, reward in turn.rewards.items()}
-        for agent_id, reward in rewards.items():
+        for agent_id, reward in turn.rewards.items():
             self._returns[agent_id] = self._returns.get(agent_id, 0.0) + reward
         self._states.update({agent_id: decision.state for agent_id, decision in decisions.items()})
         self.episode.add_env_step(
             self._observed(turn),
             {agent_id: decision.action for agent_id, decision in decisions.items()},
-            rewards,
+            turn.rewards,
             terminateds=terminateds,
             truncateds=truncateds,
             extra_model_outputs={agent_id: decision.outputs for agent_id, decision in decisions.items()},

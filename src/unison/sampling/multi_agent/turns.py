@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 from unison.config.pettingzoo_environments import is_turn_based
+from unison.sampling.multi_agent.contract import Contract
 from unison.types import AgentID, Tree
 
 
@@ -30,14 +31,20 @@ class TurnTaker(ABC):
 
     Args:
         env: a PettingZoo environment.
+        which: what messages call it.
     """
 
-    def __init__(self, env: Any) -> None:
+    def __init__(self, env: Any, which: str) -> None:
         self.env = env
+        self._contract = Contract(which, env)
 
     @abstractmethod
     def reset(self, seed: int | None) -> Turn:
-        """Begin an episode."""
+        """Begin an episode.
+
+        Raises:
+            EnvironmentFailure: the environment breaks PettingZoo's contract; so does `step`.
+        """
 
     @abstractmethod
     def step(self, actions: dict[AgentID, Tree]) -> Turn:
@@ -57,22 +64,27 @@ class ParallelTurns(TurnTaker):
 
     def reset(self, seed: int | None) -> Turn:
         """See TurnTaker.reset."""
-        observations, _ = self.env.reset(seed=seed)
+        observations = self._contract.reset(self.env.reset(seed=seed))
         return Turn(self._acting(observations), dict(observations))
 
     def step(self, actions: dict[AgentID, Tree]) -> Turn:
         """See TurnTaker.step."""
         before = list(self.env.agents)
-        observations, rewards, terminateds, truncateds, _ = self.env.step(actions)
+        returned = self.env.step(actions)
+        observations, rewards, terminateds, truncateds = self._contract.step(returned, actions, before)
         truncateds = dict(truncateds)
         for agent_id in before:
             if agent_id not in self.env.agents and not terminateds.get(agent_id) and not truncateds.get(agent_id):
                 truncateds[agent_id] = True
-        acting = tuple(
-            a for a in self._acting(observations) if not terminateds.get(a, False) and not truncateds.get(a, False)
-        )
         over = not self.env.agents
-        return Turn(acting, dict(observations), dict(rewards), dict(terminateds), truncateds, over)
+        return Turn(
+            self._acting(observations),
+            dict(observations),
+            self._contract.rewards(rewards),
+            dict(terminateds),
+            truncateds,
+            over,
+        )
 
     def _acting(self, observations: dict[AgentID, Tree]) -> tuple[AgentID, ...]:
         return tuple(agent_id for agent_id in self.env.agents if agent_id in observations)
@@ -88,12 +100,14 @@ class AlternatingTurns(TurnTaker):
     def reset(self, seed: int | None) -> Turn:
         """See TurnTaker.reset."""
         self.env.reset(seed=seed)
+        self._contract.turn("reset")
         return self._next()
 
     def step(self, actions: dict[AgentID, Tree]) -> Turn:
         """See TurnTaker.step."""
         (action,) = actions.values()
         self.env.step(action)
+        self._contract.turn("step")
         return self._next()
 
     def _next(self) -> Turn:
@@ -108,10 +122,11 @@ class AlternatingTurns(TurnTaker):
                 break
             turn.terminateds[agent_id], turn.truncateds[agent_id] = bool(terminated), not terminated
             env.step(None)
+        turn.rewards = self._contract.rewards(turn.rewards)
         turn.is_over = not env.agents
         return turn
 
 
-def turn_taker(env: Any) -> TurnTaker:
+def turn_taker(env: Any, which: str) -> TurnTaker:
     """What steps a PettingZoo environment: by turns for an AEC one, all agents at once for a parallel one."""
-    return AlternatingTurns(env) if is_turn_based(env) else ParallelTurns(env)
+    return AlternatingTurns(env, which) if is_turn_based(env) else ParallelTurns(env, which)

@@ -35,16 +35,16 @@ class Worlds(Copies):
         self._seeds = [0] * num_envs
         self._fresh: set[int] = set()
         """The environments whose next reset is seeded."""
-        self._takers = [self._make_taker() for _ in range(num_envs)]
+        self._takers = [self._make_taker(index) for index in range(num_envs)]
 
-    def _make_taker(self) -> TurnTaker:
+    def _make_taker(self, index: int) -> TurnTaker:
         env = self._make()
         if not is_environment(env):
             raise ConfigError(
                 f"'{self.name}' made a {type(env).__name__}, which is neither a pettingzoo.ParallelEnv nor a "
                 "pettingzoo.AECEnv."
             )
-        return turn_taker(env)
+        return turn_taker(env, f"Environment {index} of '{self.name}'")
 
     def reseed(self, seeds: Sequence[int]) -> None:
         """Let the next episode of each environment begin from a seed; later ones go on with its random numbers."""
@@ -55,11 +55,14 @@ class Worlds(Copies):
         """Begin an episode in one environment.
 
         Raises:
-            EnvironmentFailure: the environment failed and may not be made anew, or the new one fails at once.
+            EnvironmentFailure: the environment breaks PettingZoo's contract, or failed and may not be made anew, or the
+                new one fails at once.
         """
         seed = self._seeds[index] if index in self._fresh else None
         try:
             turn = self._takers[index].reset(seed)
+        except EnvironmentFailure:  # A broken contract is no crash: a new environment would break it again.
+            raise
         except Exception as error:
             self._admit_restart(f"Environment {index}", error)
             self._replace(index, error)
@@ -75,6 +78,8 @@ class Worlds(Copies):
         """
         try:
             return self._takers[index].step(actions)
+        except EnvironmentFailure:
+            raise
         except Exception as error:
             self._admit_restart(f"Environment {index}", error)
             self._replace(index, error)
@@ -87,7 +92,7 @@ class Worlds(Copies):
         self._seeds[index] = int(np.random.SeedSequence([self._seeds[index], self.num_restarts]).generate_state(1)[0])
         self._fresh.add(index)
         try:
-            self._takers[index] = self._make_taker()
+            self._takers[index] = self._make_taker(index)
         except Exception as second:
             raise self._second_failure(index, second) from error
 
