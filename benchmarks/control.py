@@ -5,9 +5,9 @@
 
 HalfCheetah-v5 (the extra `mujoco`), 100,000 steps: two layers of 256, 256 rows a gradient step, one gradient step for
 each environment step after 10,000 random ones. Every 5,000 steps 5 episodes with the policy's mode are run, which do
-not count in the time. The contenders of a seed run side by side with one thread each, so whatever else the machine
-does meets both. Each curve is kept in `benchmarks/results/control/`; `--report` makes a table and a picture of those
-that are there.
+not count in the time. The contenders run side by side with one thread each, so whatever else the machine does meets
+both. Each curve is kept in `benchmarks/results/control/`, and one that is there whole is not trained again; `--report`
+makes a table and a picture of those that are there.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,33 +42,41 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="train nothing")
     arguments = parser.parse_args()
     if not arguments.report:
-        for seed in arguments.seeds:
-            train(seed, arguments)
+        train(arguments)
     report = make_report(arguments.task, read_curves(arguments.task))
     report.show()
     print(*report.write(), sep="\n")
 
 
-def train(seed: int, arguments: argparse.Namespace) -> None:
-    """Train every contender with one seed, side by side, and keep the curves."""
-    numbers = [seed, arguments.steps, arguments.steps // 10, INTERVAL, EPISODES]
-    options = [arguments.task, *map(str, numbers)]
-    commands = {"Unison": [sys.executable, str(SCRIPTS / "control_unison.py"), *options, arguments.engine]}
-    if arguments.peers is not None:
-        python = str(arguments.peers / "torch/bin/python")
-        commands["SB3"] = [python, str(SCRIPTS / "control_sb3.py"), *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    running = {
-        who: subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-        for who, command in commands.items()
-    }
+def train(arguments: argparse.Namespace) -> None:
+    """Train the contenders side by side, each with one seed after another, and keep the curves."""
     CURVES.mkdir(parents=True, exist_ok=True)
-    for who, process in running.items():
-        answer = process.communicate()[0].strip().splitlines()
-        if process.returncode:
-            raise SystemExit(f"{who} failed with seed {seed}")
-        path = CURVES / f"{arguments.task}_{CONTENDERS[who][0]}_{seed}.json"
-        path.write_text(answer[-1] + "\n", encoding="utf-8")
+    interpreters = {"Unison": (sys.executable, "control_unison.py", [arguments.engine])}
+    if arguments.peers is not None:
+        interpreters["SB3"] = (str(arguments.peers / "torch/bin/python"), "control_sb3.py", [])
+
+    def train_all(who: str) -> None:
+        python, script, options = interpreters[who]
+        for seed in arguments.seeds:
+            path = CURVES / f"{arguments.task}_{CONTENDERS[who][0]}_{seed}.json"
+            if _last_step(path) < arguments.steps:
+                numbers = [seed, arguments.steps, arguments.steps // 10, INTERVAL, EPISODES]
+                command = [python, str(SCRIPTS / script), arguments.task, *map(str, numbers), *options]
+                path.write_text(_answer(command) + "\n", encoding="utf-8")
+
+    with ThreadPoolExecutor(len(interpreters)) as lanes:
+        list(lanes.map(train_all, interpreters))
+
+
+def _last_step(path: Path) -> int:
+    return json.loads(path.read_text(encoding="utf-8"))["steps"][-1] if path.exists() else 0
+
+
+def _answer(command: Sequence[str]) -> str:
+    """The last line that a contender prints, its curve."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.strip().splitlines()[-1]
 
 
 def read_curves(task: str) -> dict[str, list[Curve]]:

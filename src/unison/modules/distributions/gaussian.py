@@ -58,20 +58,25 @@ class DiagonalGaussian(Distribution):
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """Draw actions, `[..., *event_shape]`."""
-        return self.sample_with_log_prob(generator)[0].detach()
+        return unflatten_event(self._moved(self._noise(generator)), self._event_shape).detach()
 
     def sample_with_log_prob(self, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Draw actions `mean + std * noise`, reparametrized, and give their log-density `[...]`."""
-        # Not randn, which with a generator takes no symbolic shapes and so would not compile for varying batches.
-        actions, log_prob = self.actions_of(torch.empty_like(self.mean).normal_(generator=generator))
+        actions, log_prob = self.actions_of(self._noise(generator))
         return unflatten_event(actions, self._event_shape), log_prob
 
     def actions_of(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """The flat actions `mean + std * noise` for standard normal `noise` `[..., A]`, with log-density `[...]`."""
-        actions = torch.addcmul(self.mean, torch.exp(self.log_std), noise)
         # (a - mean) / std is the noise itself: exact, and it carries no gradient.
         log_prob = -self._log_normalizer - torch.add(self.log_std, noise.square(), alpha=0.5).sum(-1)
-        return actions, log_prob
+        return self._moved(noise), log_prob
+
+    def _noise(self, generator: torch.Generator | None) -> Tensor:
+        # Not randn, which with a generator takes no symbolic shapes and so would not compile for varying batches.
+        return torch.empty_like(self.mean).normal_(generator=generator)
+
+    def _moved(self, noise: Tensor) -> Tensor:
+        return torch.addcmul(self.mean, torch.exp(self.log_std), noise)
 
 
 @final
