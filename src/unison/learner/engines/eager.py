@@ -1,6 +1,6 @@
 """The reference engine: PyTorch as it comes, one step after another."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -122,18 +122,21 @@ def loss_shares(
     mask = columns.get(Columns.LOSS_MASK)
     valid = torch.ones(rows) if mask is None else mask.reshape(rows, -1).sum(dim=1).to("cpu", torch.float32)
     before = torch.cat([torch.zeros(1), (valid if order is None else valid[order]).cumsum(0)])
-
-    def count(start: int, stop: int) -> Tensor:
-        return before[stop] - before[start]
-
-    windows: dict[int, Tensor] = {}
-    for slot in slots:
-        if module_id in slot.ranges:
-            window = slot.index // plan.accumulation_steps
-            windows[window] = windows.get(window, torch.zeros(())) + count(*slot.ranges[module_id])
+    whole = {s.index: s.ranges[module_id] for s in slots if module_id in s.ranges}
+    windows = torch.zeros(1 + max(whole, default=0) // plan.accumulation_steps)
+    windows.index_add_(0, _windows(whole, plan), _counts(before, whole))
+    shares = _counts(before, own) / windows[_windows(own, plan)].clamp(min=1.0)
     device = next(iter(columns.values())) if mask is None else mask
     target = device.device if isinstance(device, Tensor) else torch.device("cpu")
-    return {
-        index: (count(*part) / windows[index // plan.accumulation_steps].clamp(min=1.0)).to(target)
-        for index, part in own.items()
-    }
+    return dict(zip(own, shares.to(target).unbind(), strict=True))
+
+
+def _counts(before: Tensor, ranges: Mapping[int, tuple[int, int]]) -> Tensor:
+    """The valid rows in each range, from the number of those before each row."""
+    starts, stops = torch.tensor(list(ranges.values())).view(-1, 2).unbind(1)
+    return before[stops] - before[starts]
+
+
+def _windows(indices: Iterable[int], plan: MinibatchPlan) -> Tensor:
+    """The optimizer step that each minibatch belongs to."""
+    return torch.tensor(list(indices), dtype=torch.int64) // plan.accumulation_steps

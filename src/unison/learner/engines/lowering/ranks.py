@@ -13,10 +13,9 @@ from unison.learner.engines.rank_sums import sum_over_ranks_
 @lowers("unison.sum_over_ranks.default")
 def _sum_over_ranks(site: Site, x: Array, number: int) -> Array:
     def on_host(_: Any, total: Any, part: Any) -> None:
-        # Views of the program's own memory: a callback on arrays would copy them several times.
-        sums = np.asarray(total)
-        np.copyto(sums, np.asarray(part))
-        sum_over_ranks_(torch.as_tensor(sums), number)
+        # The program's own memory, both in one place: a callback on arrays would copy them several times.
+        sum_over_ranks_(torch.as_tensor(np.asarray(total)), number)
 
     callbacks: Any = import_module("jax.experimental.buffer_callback")
-    return callbacks.buffer_callback(on_host, jax.ShapeDtypeStruct(site.shape, site.dtype))(x)
+    shape = jax.ShapeDtypeStruct(site.shape, site.dtype)
+    return callbacks.buffer_callback(on_host, shape, input_output_aliases={0: 0})(x)
