@@ -6,8 +6,10 @@ import numpy as np
 import torch
 
 from unison.errors import BatchError, ModuleError
+from unison.modules.spaces import Space
 from unison.sampling import EnvRunner, LocalRunner
 from unison.sampling.actions import ActionTransform
+from unison.sampling.observations import empty_observations
 from unison.sampling.policy import Policy
 from unison.types import ModuleID, Tree, tree_leaves, tree_map
 
@@ -29,9 +31,11 @@ class Actor:
         modules = runner.modules
         if module_id is None and len(modules) > 1:
             raise ModuleError(f"There are the modules {list(modules.keys())}; say which acts: module_id=...")
-        self._module = modules[next(iter(modules)) if module_id is None else module_id]
+        self._module_id = next(iter(modules)) if module_id is None else module_id
+        self._module = modules[self._module_id]
         config, space = runner.config, cast("Any", self._module.action_space)
-        self._space: Any = self._module.observation_space
+        self._space = cast("Space", self._module.observation_space)
+        self._like = empty_observations(self._space, 1, self._module_id)
         clips = config.normalize_actions or config.clip_actions
         self._transform = ActionTransform(space, scale=config.normalize_actions, clip=config.clip_actions)
         self._clip = ActionTransform(space, scale=False, clip=clips)
@@ -40,8 +44,10 @@ class Actor:
     def act(self, observations: Tree, state: Tree, *, explore: bool) -> Any:
         """See Algorithm.compute_actions."""
         tensors, single = self._batched(observations)
-        policy = Policy(self._module, tree_leaves(tensors)[0].shape[0], self._generator)
+        num_rows = tree_leaves(tensors)[0].shape[0]
+        policy = Policy(self._module, num_rows, self._generator)
         if state is not None:
+            self._check_state(state, num_rows)
             policy.state = state
         with torch.inference_mode():
             chosen, _ = policy.act(tensors, explore=explore)
@@ -51,13 +57,52 @@ class Actor:
 
     def _batched(self, observations: Tree) -> tuple[Tree, bool]:
         """Tensors with rows first, and whether it was one observation alone."""
-        example = tree_map(np.asarray, self._space.sample())
-        arrays = tree_map(lambda like, value: np.asarray(value, dtype=like.dtype), example, observations)
-        extra = {a.ndim - e.ndim for a, e in zip(tree_leaves(arrays), tree_leaves(example), strict=True)}
-        if extra == {0}:
-            arrays = tree_map(lambda a: a[None], arrays)
-        elif extra != {1}:
+        try:
+            arrays = tree_map(_as_like, self._like, observations)
+        except (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError) as error:
+            raise self._misfit(observations, f" ({error})") from error
+        leaves = list(zip(tree_leaves(arrays), tree_leaves(self._like), strict=True))
+        is_one = all(array.shape == like.shape[1:] for array, like in leaves)
+        if is_one:
+            arrays = tree_map(lambda array: array[None], arrays)
+        elif len({a.shape[:1] for a, _ in leaves}) > 1 or any(a.shape[1:] != like.shape[1:] for a, like in leaves):
+            raise self._misfit(observations)
+        return tree_map(torch.as_tensor, arrays), is_one
+
+    def _check_state(self, state: Tree, num_rows: int) -> None:
+        rows = {leaf.shape[:1] for leaf in tree_leaves(state)}
+        if rows != {(num_rows,)}:
             raise BatchError(
-                f"The observations do not fit the space {self._space}: give one, or a batch with rows first."
+                f"compute_actions() got observations of {num_rows} rows, but state={_described(state)}. Give the state "
+                "that the last call returned for the same rows; None where their episodes begin."
             )
-        return tree_map(torch.as_tensor, arrays), extra == {0}
+
+    def _misfit(self, observations: Tree, why: str = "") -> BatchError:
+        one = tree_map(lambda like: like[0], self._like)
+        return BatchError(
+            f"compute_actions() got {_described(observations)}{why}, but module '{self._module_id}' observes "
+            f"{_described(one)}, of {self._space}. Give one such observation, or a batch of them with rows first."
+        )
+
+
+def _as_like(like: Any, value: Any) -> Any:
+    array = np.asarray(value)
+    with np.errstate(invalid="ignore"):
+        cast_array = array.astype(like.dtype)
+    if np.issubdtype(like.dtype, np.integer) and not np.array_equal(cast_array, array):
+        raise ValueError(f"its values are no {like.dtype}")
+    return cast_array
+
+
+def _described(value: Tree) -> str:
+    """Types and shapes in words."""
+    if isinstance(value, dict):
+        items = cast("dict[str, Tree]", value).items()
+        return "{" + ", ".join(f"'{key}': {_described(part)}" for key, part in items) + "}"
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(_described, cast("tuple[Tree, ...]", value))) + ")"
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):
+        return f"a {type(value).__name__}"
+    return f"{array.dtype} of shape {array.shape}"

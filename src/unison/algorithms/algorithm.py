@@ -117,6 +117,10 @@ class Algorithm(Population, ABC):
 
         Returns:
             The action or actions; for a stateful module, a pair of them and the next state.
+
+        Raises:
+            BatchError: the observations do not fit the space, or the state is one of other rows.
+            ModuleError: there is no such module, or there are several and none is named.
         """
         return Actor(self._get_evaluator(), module_id).act(observations, state, explore=explore)
 
