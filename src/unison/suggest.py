@@ -29,8 +29,18 @@ _FORMER_NAMES = {
     "vf_share_layers": "share_value_layers",
     "use_lstm": "lstm_size",
     "lstm_cell_size": "lstm_size",
+    "observation": "obs",
+    "observations": "obs",
+    "next_obs": "new_obs",
+    "next_observations": "new_obs",
+    "done": "terminateds",
+    "dones": "terminateds",
+    "logp": "action_logp",
+    "log_probs": "action_logp",
+    "values": "vf_preds",
+    "returns": "value_targets",
 }
-"""What other libraries call our settings."""
+"""What other libraries call our settings and columns."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -6,11 +6,15 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 from unison.checkpoint.atomic import locate
 from unison.checkpoint.manifest import RESTORE, FileEntry, Manifest, manifest_from_bytes
 from unison.checkpoint.names import MANIFEST
 from unison.errors import CheckpointError
+
+_MANIFESTS: Final = f"checkpoint_*/{MANIFEST}"
+"""Where the checkpoints of a folder say what they hold."""
 
 
 class CheckpointDirectory:
@@ -65,9 +69,20 @@ class CheckpointDirectory:
 
     def manifest(self) -> Manifest:
         """The verified manifest."""
+        self._refuse_run_folder()
         stream, _ = self.open(MANIFEST)
         with stream:
             return manifest_from_bytes(stream.readall(), self.where)
+
+    def _refuse_run_folder(self) -> None:
+        """Raise if this is no checkpoint, but a folder of some."""
+        inner = [path.parent for place in (".", "checkpoints") for path in self._path.glob(f"{place}/{_MANIFESTS}")]
+        if inner and not (self._path / MANIFEST).exists():
+            last = max(inner, key=lambda path: (len(path.name), path.name))
+            raise CheckpointError(
+                f"{self.where}: it is no checkpoint, but a folder of {len(inner)}, such as a run's. Give one of them; "
+                f"the last is {last}."
+            )
 
     def refuse_unlisted(self, files: Mapping[str, FileEntry]) -> None:
         """Raise if there is a file that the manifest does not list."""

@@ -26,8 +26,8 @@ _NO_SCREEN = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HI
 
 def run_evaluation(
     path: Path, *, episodes: int, best: bool, explore: bool, seed: int | None, video: bool
-) -> dict[str, float]:
-    """Evaluate, print the returns, and return them."""
+) -> dict[str, Any]:
+    """Evaluate, print the returns, those of each agent and module where there are many, and return them."""
     trained = load_trained(path, best=best)
     seed = secrets.randbelow(2**31) if seed is None else seed
     config = trained.config.copy()
@@ -41,6 +41,11 @@ def run_evaluation(
         f"[dim]return[/]    [bold]{results['episode_return_mean']:.1f}[/] mean, "
         f"{results['episode_return_min']:.1f} to {results['episode_return_max']:.1f}"
     )
+    for label, whose in (("agents ", "agent"), ("modules", "module")):
+        if means := results.get(f"{whose}_return_mean"):
+            console.print(
+                f"[dim]{label}[/]   {', '.join(f'{escape(name)} {mean:.1f}' for name, mean in means.items())}"
+            )
     console.print(f"[dim]length[/]    {results['episode_len_mean']:.1f} steps on average")
     kind = "drawn actions" if explore else "likeliest actions"
     console.print(f"[dim]episodes[/]  {results['num_episodes']}, with {kind}, seed {seed}")

@@ -20,6 +20,7 @@ from unison.config.files import read_file
 from unison.config.setter import catalog
 from unison.errors import ConfigError
 from unison.registry import lookup
+from unison.suggest import nearest
 
 STEPS_BETWEEN_EVALUATIONS = 10_000
 EVALUATIONS_PER_CHECKPOINT = 5
@@ -91,17 +92,28 @@ def build_config(given: TrainOptions) -> tuple[AlgorithmConfig, Path | None]:
 
 
 def show_settings(algorithm: str, word: str | None) -> None:
-    """Print the settings of an algorithm by section, or those that mention a word."""
+    """Print the settings of an algorithm by section, or those that mention a word.
+
+    Raises:
+        ConfigError: the algorithm is unknown, or no setting mentions the word; names the nearest.
+    """
     console = Console(highlight=False)
+    names, found = list[str](), False
     for setter, section in catalog(config_class(algorithm)).sections.items():
         for name, field in section.field_names().items():
             info = section.model_fields[field]
             said = f"{info.description} Takes {describe_setting(info)}."
+            names += [name, setter]
             if word is not None and word.lower() not in f"{setter}.{name} {said}".lower():
                 continue
+            found = True
             default = info.get_default(call_default_factory=True)
             console.print(f"[bold]{setter}.{name}[/] [dim]={escape(f' {default!r}')}[/]")
             console.print(Padding(escape(said), (0, 0, 0, 4)))
+    if word is not None and not found:
+        close = nearest(word, names)
+        hint = f"Did you mean '{close}'?" if close else f"unison settings {algorithm} lists them all."
+        raise ConfigError(f"No setting of {algorithm} mentions '{word}'. {hint}")
 
 
 def _tuned_file(made_by: type[AlgorithmConfig], given: TrainOptions, env: Any) -> Path | None:

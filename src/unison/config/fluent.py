@@ -82,13 +82,15 @@ class FluentConfig(ABC):
 
     def unknown_setting(self, name: str, *, setter: str | None = None) -> UnknownSettingError:
         """The error for a setting that does not exist, or not in this setter."""
-        known = catalog(type(self)).setter_of
+        known, methods = catalog(type(self)).setter_of, [] if setter else _public_methods(type(self))
         called = f"{type(self).__name__}.{setter}()" if setter else type(self).__name__
         if name in known:
             return UnknownSettingError(f"{called} has no setting '{name}'; it belongs to {known[name]}().")
-        close = nearest(name, known)
-        if close:
+        close = nearest(name, [*known, *methods])
+        if close in known:
             hint = f"Did you mean '{close}' (set by {known[close]}())?"
+        elif close:
+            hint = f"Did you mean the method {close}()?"
         else:
             hint = did_you_mean(name, catalog(type(self)).sections[setter].field_names() if setter else known)
         return UnknownSettingError(f"{called} has no setting '{name}'. {hint}")
@@ -189,11 +191,18 @@ class FluentConfig(ABC):
         return cls.from_dict(read_file(path))
 
 
+def _public_methods(config_class: type) -> list[str]:
+    return [name for name in dir(config_class) if name[0] != "_" and callable(getattr(config_class, name))]
+
+
 def _read_setting(name: str, value: Any) -> Any:
     try:
         return from_plain(value)
     except Exception as error:  # whatever malformed data or an imported module raises
-        raise ConfigError(f"The setting '{name}' cannot be read: {error}") from error
+        raise ConfigError(
+            f"The setting '{name}' cannot be read: {error} Or give it anew: from_checkpoint or "
+            f"from_dict(overrides={{'{name}': ...}})."
+        ) from error
 
 
 def _with_item(path: str, tree: Any, keys: list[str], value: Any) -> Any:

@@ -9,7 +9,9 @@ import dataclasses
 import importlib
 import inspect
 import math
+import os
 import sys
+import sysconfig
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -81,11 +83,25 @@ def import_from(path: str) -> Any:
         for part in name.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"Cannot import '{path}': {error}.") from error
+        raise ConfigError(f"Cannot import '{path}': {error}.{_where_to_put(module_name, error)}") from error
     home = str(getattr(found, "__module__", "")).partition(".")[0]
     if not (inspect.isclass(found) or inspect.isfunction(found)) or home in sys.stdlib_module_names - {"__main__"}:
         raise ConfigError(f"'{path}' is no class or function of a package; give the setting anew.")
     return found
+
+
+def _where_to_put(module_name: str, error: Exception) -> str:
+    """What to do about a module that is not found."""
+    absent = error.name if isinstance(error, ModuleNotFoundError) else None
+    if absent is None or not f"{module_name}.".startswith(f"{absent}."):
+        return ""
+    libraries = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    folders = [os.path.abspath(path) for path in sys.path if os.path.isdir(path or ".")]
+    places = dict.fromkeys(folder for folder in folders if not folder.startswith(libraries))
+    return (
+        f" It was looked for in {', '.join(places)} and among what is installed. Put the folder that it lies in on "
+        "PYTHONPATH."
+    )
 
 
 def to_plain(value: Any) -> Any:
@@ -158,9 +174,7 @@ def _read_array(data: Mapping[str, Any]) -> Any:
 
 
 def _read_not_serializable(text: str) -> NoReturn:
-    raise ConfigError(
-        f"{text} could not be stored; give it anew: from_checkpoint or from_dict(overrides={{name: value}})"
-    )
+    raise ConfigError(f"{text} could not be stored.")
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {

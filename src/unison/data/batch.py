@@ -5,6 +5,7 @@ from typing import Any
 
 from unison.data.trees import as_column, concat_rows, count_rows, slice_rows
 from unison.errors import BatchError
+from unison.suggest import did_you_mean
 from unison.types import ModuleID, Tree
 
 
@@ -47,7 +48,8 @@ class SampleBatch(Mapping[str, Tree]):
         try:
             return self._columns[name]
         except KeyError:
-            raise KeyError(f"No column '{name}'; the batch holds {sorted(self._columns)}.") from None
+            hint = did_you_mean(name, self._columns)
+            raise KeyError(f"No column '{name}'; the batch holds {sorted(self._columns)}. {hint}") from None
 
     def __setitem__(self, name: str, value: Any) -> None:
         column = as_column(name, value)

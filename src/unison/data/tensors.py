@@ -15,6 +15,7 @@ from unison.data.batch import MultiAgentBatch
 from unison.data.columns import Columns
 from unison.data.ranges import find_outside
 from unison.errors import BatchError
+from unison.suggest import nearest
 from unison.types import DEFAULT_MODULE_ID, ModuleID, Tree, tree_items, tree_map
 
 TensorColumns: TypeAlias = dict[str, Tree]
@@ -104,8 +105,10 @@ class TensorConverter:
         """
         missing = [name for name in self._required if name not in columns]
         if missing:
+            meant = {name: close for name in columns if (close := nearest(name, missing)) is not None}
+            hint = "".join(f"Did you mean '{close}' by '{name}'? " for name, close in meant.items())
             raise BatchError(
-                f"Module '{self._module_id}': the batch lacks the columns {missing}; it has {sorted(columns)}. "
+                f"Module '{self._module_id}': the batch lacks the columns {missing}; it has {sorted(columns)}. {hint}"
                 "Add them, or use update_from_episodes(), which computes them."
             )
         tensors = {

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 import torch
@@ -11,10 +11,12 @@ from torch import Tensor
 
 from unison.errors import ModuleError
 from unison.learner.collective import Collective, gather_objects
+from unison.suggest import did_you_mean
 from unison.types import ModuleID
 
 MetricKey: TypeAlias = tuple[ModuleID, str]
 Reduction: TypeAlias = Literal["mean", "step_mean", "sum"]
+_REDUCTIONS: Final = get_args(Reduction)
 StepMetrics: TypeAlias = dict[MetricKey, Tensor | float]
 """What one minibatch logged: 0-d tensors or numbers."""
 
@@ -45,9 +47,12 @@ class Metrics:
             reduce: how the results of an update are made of the steps'; see the class.
 
         Raises:
-            ModuleError: the key is no pair of strings, or the value no number; names the metric.
+            ModuleError: the key is no pair of strings, the value no number, or `reduce` unknown; names the metric.
         """
         _check_key(key)
+        if reduce not in _REDUCTIONS:
+            hint = did_you_mean(str(reduce), _REDUCTIONS)
+            raise ModuleError(f"Module '{key[0]}': the metric '{key[1]}' has reduce={reduce!r}. {hint}")
         self._step[key] = _one_number(key, value)
         self.reductions[key] = reduce
 

@@ -56,11 +56,11 @@ def check_state(
         _check_sharing(learner, weights, shared)
         _check_is_whole(learner, weights, optimizers)
         _check_leaving(learner, weights)
+    learner.module.check_state(weights)  # Before the optimizers, whose moments have the shapes of the parameters.
     _check_optimizers(learner, optimizers)
     rest = state.get("learner")
     if rest is not None:
         _check_rest(learner, rest)
-    learner.module.check_state(weights)
 
 
 def set_state(learner: "TorchLearner", state: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from unison.errors import BatchError, NonFiniteError
 from unison.learner.metrics import NUM_MODULE_STEPS_TRAINED, MetricKey, StepMetrics, reduce_steps
 from unison.learner.snapshot import Snapshot
 from unison.learner.step import StepContext
-from unison.types import ALL_MODULES, ModuleID, tree_leaves
+from unison.types import ALL_MODULES, ModuleID, tree_items, tree_leaves
 
 if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
@@ -66,8 +66,8 @@ def run_update(
         learner.step = StepContext()
     _keep(learner, snapshot)
     learner.results[ALL_MODULES] |= {
-        "num_env_steps_trained": float(env_steps * num_iters),
-        "num_updates": float(learner.counters["num_updates"]),
+        "num_env_steps_trained": env_steps * num_iters,
+        "num_updates": learner.counters["num_updates"],
         "seconds_prepare": prepared - start,
         "seconds_steps": stepped - prepared,
         **learner.engine.report(),
@@ -179,10 +179,16 @@ def _results(
     return results
 
 
+def _non_finite_columns(columns: TensorColumns) -> list[str]:
+    """The columns of a batch that are not finite; looked at only after an update whose gradients were not."""
+    leaves = [(path, leaf) for path, leaf in tree_items(columns) if leaf.is_floating_point()]
+    return [path for path, leaf in leaves if not bool(leaf.isfinite().all())]
+
+
 def _count_non_finite(
     learner: "TorchLearner", columns: Mapping[ModuleID, TensorColumns], results: dict[ModuleID, dict[str, Any]]
 ) -> float:
-    """Sum the steps with non-finite gradients, name the parameters, and raise if the policy says so."""
+    """Sum the steps with non-finite gradients, name the parameters and columns, and raise if the policy says so."""
     total = 0.0
     for slot in learner.optimizers.active(columns):
         count = results[slot.module_id].pop(f"{_NON_FINITE}{slot.name}")
@@ -192,6 +198,8 @@ def _count_non_finite(
         results[slot.module_id]["num_non_finite_steps"] = count
         refs = slot.non_finite_refs()
         message = f"{count:.0f} step(s) of module '{slot.module_id}' had gradients that are not finite, in {refs[:5]}"
+        if spoilt := _non_finite_columns(columns.get(slot.module_id, {})):
+            message += f"; the batch holds NaN or infinity in {spoilt}"
         overflow = learner.precision.scaled and results[ALL_MODULES]["loss_scale"] >= 1.0
         if learner.config.nan_policy == "raise" and not overflow:
             raise NonFiniteError(

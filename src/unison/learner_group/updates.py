@@ -185,9 +185,9 @@ class UpdatePipeline:
         totals = results[ALL_MODULES]
         trained_s = totals["seconds_prepare"] + totals["seconds_steps"]
         self._seconds["seconds_queued"] += max(0.0, time.perf_counter() - ticket.submitted_at - trained_s)
-        self.num_updates = int(totals["num_updates"])
-        totals["ticket"] = float(ticket.number)
-        totals["num_learner_restarts"] = float(self.counts.restarts)
+        self.num_updates = totals["num_updates"]
+        totals["ticket"] = ticket.number
+        totals["num_learner_restarts"] = self.counts.restarts
         if ticket.return_state:
             results["_rl_module_state_after_update"] = answers[0]["state"]
         return results

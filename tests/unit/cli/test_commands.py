@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -6,10 +7,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from support.runs import written_run
-from unison.algorithms.run_folder import RunFolder
+from support.runs import tiny_config, written_run
+from unison.algorithms.run_folder import RunFolder, TrainingRun
 from unison.cli.loading import choose_checkpoint, load_trained
 from unison.modules import ActorCritic
+
+
+def player_of(agent_id: str, episode: Any) -> str:
+    return "one" if agent_id == "player_0" else "two"
 
 
 def test_evaluate_shows_the_returns(unison: Any, trained: Path) -> None:
@@ -21,6 +26,16 @@ def test_evaluate_shows_the_returns(unison: Any, trained: Path) -> None:
     assert lines[3] == "episodes  3, with likeliest actions, seed 1"
     assert unison("evaluate", trained, "--episodes", "3", "--seed", "1").out == result.out
     assert unison("evaluate", trained, "--episodes", "3", "--seed", "2").out.splitlines()[1:3] != lines[1:3]
+
+
+def test_evaluate_shows_the_returns_of_many_agents_and_of_their_modules(unison: Any, tmp_path: Path) -> None:
+    config = tiny_config().environment("classic/rps-v2", env_config={"max_cycles": 3})
+    config.multi_agent(policies=["one", "two"], policy_mapping_fn=player_of)
+    list(TrainingRun(config, tmp_path / "run", stop_steps=64))
+    lines = unison("evaluate", tmp_path / "run", "--episodes", "2").out.splitlines()
+    agents, modules = lines[2:4]
+    assert re.fullmatch(r"agents    player_0 -?\d\.\d, player_1 -?\d\.\d", agents)
+    assert re.fullmatch(r"modules   one -?\d\.\d, two -?\d\.\d", modules)
 
 
 def test_evaluate_takes_a_checkpoint_and_the_best_one(unison: Any, trained: Path) -> None:

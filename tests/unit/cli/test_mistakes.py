@@ -46,6 +46,12 @@ CARTPOLE = ("train", "ppo", "--env", "CartPole-v1", "--stop-steps", "64")
         (("plot", "."), ["holds no run"]),
         (("export", "nothing"), ["nothing at nothing"]),
         (("settings", "pop"), ["Did you mean 'ppo'"]),
+        (("settings", "PPO"), ["Did you mean 'ppo'"]),
+        (("settings", "ppo", "clpi"), ["No setting of ppo mentions 'clpi'", "unison settings ppo lists"]),
+        (("settings", "ppo", "clip_parm"), ["Did you mean 'clip_param'"]),
+        (("train", "SAC", "--env", "Pendulum-v1"), ["Did you mean 'sac'"]),
+        ((*CARTPOLE, "--set", "engine=xlaa"), ["engine", "Did you mean 'xla'"]),
+        ((*CARTPOLE, "--set", "keep_best_by=evaluation/return_mean"), ["'evaluation/episode_return_mean'"]),
     ],
 )
 def test_every_mistake_is_one_line_that_says_what_to_do(
@@ -53,6 +59,7 @@ def test_every_mistake_is_one_line_that_says_what_to_do(
 ) -> None:
     assert_one_line(unison(*arguments), *words)
     assert not Path("x").exists()
+    assert not Path("runs").exists()
 
 
 def test_a_folder_that_holds_a_run(unison: Any, trained: Path) -> None:
@@ -98,6 +105,7 @@ def test_a_missing_extra_is_named(
     monkeypatch.setitem(sys.modules, module, None)
     assert_one_line(unison(*(argument.format(run=trained) for argument in arguments)), f"pip install '{extra}'")
     assert not Path("x").exists()
+    assert not Path("runs").exists()
 
 
 def test_a_folder_that_cannot_be_written(unison: Any, tmp_path: Path) -> None:

@@ -283,3 +283,11 @@ def test_an_algorithm_of_ones_own_declares_its_settings_once() -> None:
     assert (config.temperature, config.lr) == (2.0, 1e-2)
     assert "temperature: How soft." in (MyConfig.training.__doc__ or "")
     assert MyConfig.from_dict(config.to_dict()).temperature == 2.0
+
+
+def test_a_misspelt_method_is_told_the_nearest() -> None:
+    for name, near in (("trainning", "training"), ("env_runer", "env_runners"), ("biuld", "build")):
+        with pytest.raises(
+            AttributeError, match=rf"PPOConfig has no setting '{name}'\. Did you mean the method {near}\(\)"
+        ):
+            getattr(PPOConfig(), name)

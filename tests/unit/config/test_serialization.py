@@ -1,6 +1,8 @@
 import dataclasses
 import json
 import math
+import re
+import sys
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -264,3 +266,20 @@ def test_sets_arrays_and_paths_come_back() -> None:
 def test_an_unknown_form_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"'\$pickle' is none of the forms"):
         from_plain({"$pickle": "gASV"})
+
+
+def test_a_class_that_is_not_found_is_told_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])
+    data = {"environment": {"env": {"$import": "mazes_of_mine:Maze"}}}
+    message = (
+        rf"The setting 'env' cannot be read: Cannot import 'mazes_of_mine:Maze': No module named 'mazes_of_mine'\. "
+        rf"It was looked for in {re.escape(str(tmp_path))}, .*PYTHONPATH\. .*overrides=\{{'env': \.\.\.\}}"
+    )
+    with pytest.raises(ConfigError, match=message) as caught:
+        PPOConfig.from_dict(data)
+    assert "site-packages" not in str(caught.value)
+    (tmp_path / "mazes_of_mine.py").write_text("import no_such_package\n")
+    with pytest.raises(ConfigError, match=r"No module named 'no_such_package'\. Or give it anew"):
+        PPOConfig.from_dict(data)

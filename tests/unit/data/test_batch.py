@@ -86,3 +86,10 @@ def test_multi_agent_batch_names_the_module_of_a_bad_batch() -> None:
         MultiAgentBatch({}, env_steps=3)
     with pytest.raises(BatchError, match="negative"):
         MultiAgentBatch({"a": {"obs": np.zeros((3, 1))}}, env_steps=-1)
+
+
+def test_a_misspelt_column_is_told_the_nearest() -> None:
+    batch = SampleBatch({"obs": np.zeros((2, 3)), "actions": np.zeros(2)})
+    for name, near in (("action", "actions"), ("observations", "obs")):
+        with pytest.raises(KeyError, match=f"No column '{name}'.*Did you mean '{near}'"):
+            batch[name]

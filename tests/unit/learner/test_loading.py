@@ -347,3 +347,13 @@ def test_a_checkpoint_that_does_not_fit_changes_nothing(spoil: Any, message: str
         target.load_state(tmp_path / "c")
     assert everything(learner) == before
     assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_another_architecture_is_told_by_module_parameter_and_shapes(tmp_path: Path) -> None:
+    make_learner(make_config().rl_module(model_config={"hidden_sizes": (16,)})).save_state(tmp_path / "wide")
+    small = make_learner(make_config().rl_module(model_config={"hidden_sizes": (4,)}))
+    before = everything(small)
+    message = r"^Module 'default_policy': .*'\S+' has shape \(4, 4\), .* \(16, 4\).*model_config"
+    with pytest.raises(StateError, match=message):
+        small.load_state(tmp_path / "wide")
+    assert everything(small) == before

@@ -101,3 +101,13 @@ def test_the_fault_shows_in_the_update_and_the_next_one_is_sound() -> None:
         learner.update_from_batch(make_columns(16))
     learner.wrong = False
     assert np.isfinite(learner.update_from_batch(make_columns(16))["default_policy"]["values"])
+
+
+def test_an_unknown_reduction_is_refused() -> None:
+    metrics = Metrics()
+    with pytest.raises(ModuleError, match=r"metric 'kl' has reduce='avg'\. Known are: mean, step_mean, sum"):
+        metrics.log_value(("a", "kl"), 1.0, reduce="avg")  # type: ignore[arg-type]
+    with pytest.raises(ModuleError, match="Did you mean 'mean'"):
+        metrics.log_dict({"kl": 1.0}, key="a", reduce="means")  # type: ignore[arg-type]
+    assert metrics.collect() == {}
+    assert metrics.reductions == {}

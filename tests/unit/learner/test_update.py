@@ -114,6 +114,10 @@ def test_frozen_modules_stay_bit_identical() -> None:
 
 BAD_BATCHES: dict[str, tuple[Any, str]] = {
     "unknown module": ({"other": make_columns(4)}, "module 'other', which is unknown"),
+    "misspelt": (
+        {"observations": np.zeros((4, 4), np.float32), "action": np.zeros(4, np.int64)},
+        "Did you mean 'obs' by 'observations'.*'actions' by 'action'",
+    ),
     "missing column": ({"obs": np.zeros((4, 4), np.float32)}, "lacks the columns"),
     "unequal lengths": ({**make_columns(8), "advantages": np.zeros(7, np.float32)}, "'advantages' has 7 rows"),
     "wrong shape": ({**make_columns(8), "obs": np.zeros((8, 5), np.float32)}, r"'obs' has shape \(8, 5\)"),
@@ -208,9 +212,28 @@ class TestNonFinite:
     def test_raise_names_the_parameters_and_undoes_the_update(self) -> None:
         learner = make_learner(make_config(nan_policy="raise"))
         before = weights(learner)
-        with pytest.raises(NonFiniteError, match=r"default_policy/.*undone"):
+        with pytest.raises(NonFiniteError, match=r"default_policy/.*NaN or infinity in \['value_targets'\].*undone"):
             learner.update_from_batch(self.poisoned(16), minibatch_size=4, num_iters=2)
         assert_same(before, weights(learner))
+
+    def test_the_warning_names_the_columns(self, caplog: pytest.LogCaptureFixture) -> None:
+        columns = self.poisoned()
+        columns["obs"][3, 1] = np.inf
+        make_learner(make_config(nan_policy="skip")).update_from_batch(columns)
+        assert "the batch holds NaN or infinity in ['obs', 'value_targets']." in caplog.text
+
+    def test_a_finite_batch_is_not_blamed(self, caplog: pytest.LogCaptureFixture) -> None:
+        learner = make_learner(make_config(nan_policy="skip"))
+        with torch.no_grad():
+            next(learner.module["default_policy"].parameters())[0] = np.nan
+        learner.update_from_batch(make_columns(8))
+        assert "gradients that are not finite" in caplog.text
+        assert "the batch holds" not in caplog.text
+
+
+def test_counts_are_whole_numbers() -> None:
+    results = make_learner().update_from_batch(make_columns(8))[ALL_MODULES]
+    assert [repr(results[name]) for name in ("num_updates", "num_env_steps_trained")] == ["1", "8"]
 
 
 def test_results_hold_what_the_contract_lists() -> None:

@@ -1,11 +1,12 @@
 """One training run: an algorithm, trained until it may stop, with everything kept in a folder."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast, final
 
 from unison.algorithms.algorithm import Algorithm
+from unison.algorithms.run_folder.best_by import is_measured
 from unison.algorithms.run_folder.extras import is_installed
 from unison.algorithms.run_folder.folder import RunFolder
 from unison.algorithms.run_folder.interrupts import Interrupts
@@ -16,6 +17,7 @@ from unison.algorithms.run_folder.stopping import Outcome, StopConditions, StopR
 from unison.checkpoint import RESULTS, CheckpointKeeper, read_manifest
 from unison.config import AlgorithmConfig
 from unison.errors import ConfigError, NotBuiltError
+from unison.types import ModuleID
 
 CONFIRMATION_EPISODES = 20
 """An evaluation that reaches the goal is confirmed over at least as many new episodes."""
@@ -44,7 +46,7 @@ class TrainingRun:
         on_interrupt: called when the run is asked to end.
 
     Raises:
-        ConfigError: the folder holds something, or a setting is out of range.
+        ConfigError: the folder holds something, a setting is out of range, or `keep_best_by` names no result.
         MissingExtraError: a logger's package is not installed.
     """
 
@@ -74,6 +76,8 @@ class TrainingRun:
         self._on_interrupt = on_interrupt
         self._outcome: Outcome | None = None
         self._best_score: float | None = None
+        self._knows_best_by = False
+        self._check_best_by({})
 
     @classmethod
     def resume(
@@ -127,7 +131,8 @@ class TrainingRun:
         """Train to the end; yields after each iteration.
 
         Raises:
-            ConfigError: a resumed run has done its `stop_steps` already.
+            ConfigError: a resumed run has done its `stop_steps` already, or the first iteration has no result such as
+                `keep_best_by` names.
             CheckpointError: the checkpoint to go on from is damaged.
         """
         with ExitStack() as stack:
@@ -192,6 +197,7 @@ class TrainingRun:
         reason: StopReason | None = None
         while reason is None:
             results = self._iterate(algorithm)
+            self._check_best_by(results, algorithm.module_ids)
             steps = algorithm.num_env_steps_sampled_lifetime
             row = flatten(results)
             for logger in loggers:
@@ -227,6 +233,11 @@ class TrainingRun:
         if goal is not None and "evaluation" in results and results["evaluation"]["episode_return_mean"] >= goal:
             results["confirmation"] = algorithm.evaluate(max(CONFIRMATION_EPISODES, self.config.evaluation_duration))
         return results
+
+    def _check_best_by(self, results: Mapping[str, Any], module_ids: Sequence[ModuleID] = ()) -> None:
+        name = self.config.keep_best_by
+        if name is not None and not self._knows_best_by:
+            self._knows_best_by = is_measured(name, results, module_ids)
 
     def _save_if_due(
         self, algorithm: Algorithm, keeper: CheckpointKeeper, reason: StopReason | None, results: Mapping[str, Any]

@@ -28,7 +28,7 @@ class SAC(Algorithm):
             seed=settings.seed,
         )
         self._updates = ReplayUpdates(self.learner_group, self.replay, settings)
-        self.parts["replay"] = SavedReplay(self.replay, saved=settings.save_replay)
+        self.parts["replay"] = SavedReplay(self.replay, saved=settings.save_replay, needed=self._needed_steps)
         self._owed = 0.0
         """Gradient steps that the steps sampled so far have earned and that were not taken yet."""
 
@@ -42,7 +42,7 @@ class SAC(Algorithm):
                 self._sample(min(missing, warming_up), random_actions=True)
                 continue
             sampled = self._sample(min(missing, self._steps_at_once))
-            if len(self.replay) < min(self.config.warm_up_steps, self.config.replay_capacity):
+            if len(self.replay) < self._needed_steps:
                 continue  # A resumed run may begin with an empty replay.
             self._owed += self.config.updates_per_step * sampled
             steps = int(self._owed)
@@ -53,6 +53,11 @@ class SAC(Algorithm):
         if last:
             self.sync_weights()
         return last or results
+
+    @property
+    def _needed_steps(self) -> int:
+        """What the replay holds before updates begin."""
+        return min(self.config.warm_up_steps, self.config.replay_capacity)
 
     @property
     def _steps_at_once(self) -> int:

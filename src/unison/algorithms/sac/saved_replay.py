@@ -6,6 +6,10 @@ from typing import Any, final
 from unison.data.replay import ReplayBuffer
 
 logger = logging.getLogger("unison")
+_REMEDY = (
+    "To save it with each checkpoint, begin the run with checkpointing(save_replay=True); on the command line: "
+    "--set save_replay=true."
+)
 
 
 @final
@@ -15,11 +19,13 @@ class SavedReplay:
     Args:
         replay: the replay.
         saved: whether checkpoints hold it.
+        needed: environment steps that it must hold before updates begin.
     """
 
-    def __init__(self, replay: ReplayBuffer, *, saved: bool) -> None:
+    def __init__(self, replay: ReplayBuffer, *, saved: bool, needed: int) -> None:
         self._replay = replay
         self._saved = saved
+        self._needed = needed
         self._warned = False
 
     def get_state(self) -> Any:
@@ -29,9 +35,9 @@ class SavedReplay:
         if not self._warned:
             self._warned = True
             logger.warning(
-                "Checkpoints do not hold the replay (%d steps now): a run resumed from one fills a new one. "
-                "Set checkpointing(save_replay=True) to save it as well.",
-                len(self._replay),
+                "Checkpoints do not hold the replay (%s steps now): a run resumed from one fills a new one. %s",
+                f"{len(self._replay):,}",
+                _REMEDY,
             )
         return None
 
@@ -44,5 +50,12 @@ class SavedReplay:
         """Take over a replay; without one, begin with none."""
         if state is None:
             self._replay.clear()
+            self._warned = True
+            logger.warning(
+                "The checkpoint holds no replay: the run first collects %s environment steps, and updates nothing till "
+                "then. %s",
+                f"{self._needed:,}",
+                _REMEDY,
+            )
         else:
             self._replay.set_state(state)

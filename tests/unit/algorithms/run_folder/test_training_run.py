@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from support.runs import ScriptedReturns, read_rows, tiny_config, without_times
-from unison import PPOConfig
+from unison import PPO, PPOConfig
 from unison.algorithms.run_folder import RunFolder, StopReason, TrainingRun
+from unison.algorithms.run_folder.best_by import is_measured
 from unison.algorithms.run_folder.rows import read_csv
 from unison.checkpoint import read_manifest
-from unison.errors import ConfigError, NotBuiltError
+from unison.errors import CheckpointError, ConfigError, NotBuiltError
 
 
 def checkpoints(folder: Path) -> list[int]:
@@ -200,3 +201,56 @@ def test_a_folder_that_is_taken_is_refused_before_anything_is_built(tmp_path: Pa
     with pytest.raises(ConfigError, match="already holds a run"):
         TrainingRun(tiny_config(), tmp_path / "run", stop_steps=64)
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_run_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    list(TrainingRun(tiny_config().checkpointing(checkpoint_interval=1), tmp_path / "run", stop_steps=128))
+    checkpoint = tmp_path / "run" / "checkpoints" / "checkpoint_000002"
+    for folder in (tmp_path / "run", tmp_path / "run" / "checkpoints"):
+        with pytest.raises(
+            CheckpointError, match=rf"{folder}: it is no checkpoint, .* run's.*the last is {checkpoint}\."
+        ):
+            PPO.from_checkpoint(folder)
+    PPO.from_checkpoint(checkpoint).stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("evaluation/return_mean", "evaluation/episode_return_mean"),
+        ("episode_return_mean", "e[a-z_]*/episode_return_mean"),
+        ("evaluation", "evaluation/"),
+        ("training_iteration/x", "training_iteration"),
+    ],
+)
+def test_a_misspelt_keep_best_by_is_refused_before_training(tmp_path: Path, name: str, near: str) -> None:
+    config = tiny_config().evaluation(evaluation_interval=1).checkpointing(keep_best_by=name)
+    with pytest.raises(ConfigError, match=rf"keep_best_by='{name}' is no result of training\. .*'?{near}"):
+        TrainingRun(config, tmp_path / "run", stop_steps=64)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("learners/default_policy/entrpy", "learners/default_policy/entropy"),
+        ("learners/default_polcy/entropy", "learners/default_policy/entropy"),
+        ("env_runners/episode_return", "env_runners/episode_return_m"),
+    ],
+)
+def test_what_only_results_can_tell_is_refused_after_the_first(tmp_path: Path, name: str, near: str) -> None:
+    config = tiny_config().checkpointing(keep_best_by=name)
+    with pytest.raises(ConfigError, match=rf"'{name}' is no result of training\. Did you mean '{near}"):
+        list(TrainingRun(config, tmp_path / "run", stop_steps=256))
+    assert not (tmp_path / "run" / "metrics.jsonl").read_text()
+
+
+def test_results_that_come_later_are_waited_for() -> None:
+    assert is_measured("training_iteration", {})
+    assert is_measured("evaluation/episode_return_max", {})
+    assert not is_measured("env_runners/agent_return_mean/anna", {"env_runners": {"agent_return_mean": {}}})
+    assert is_measured("env_runners/agent_return_mean/anna", {"env_runners": {"agent_return_mean": {"anna": 1.0}}})
+    learners = {"early": {"policy_loss": 1.0}}
+    assert not is_measured("learners/late/policy_loss", {"learners": learners}, ["early", "late"])
+    assert is_measured("learners/early/policy_loss", {"learners": learners}, ["early", "late"])
+    assert not is_measured("learners/__all_modules__/num_updates", {"learners": {}}, ["early"])

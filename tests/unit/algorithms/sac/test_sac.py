@@ -80,7 +80,14 @@ def test_without_the_replay_a_resumed_run_is_warned_and_fills_a_new_one(
         algorithm.save_state(tmp_path / "again")
     assert [r for r in caplog.messages if "save_replay=True" in r] == [caplog.messages[0]]
     algorithm.stop()
+    caplog.clear()
     resumed = SAC.from_checkpoint(tmp_path / "saved")
+    (warning,) = [r for r in caplog.messages if "replay" in r]
+    assert "first collects 20 environment steps" in warning
+    assert "checkpointing(save_replay=True)" in warning
+    assert "--set save_replay=true" in warning
+    resumed.save_state(tmp_path / "again")
+    assert len([r for r in caplog.messages if "replay" in r]) == 1
     assert len(resumed.replay) == 0
     updates = resumed.learner_group.get_stats()["trained"]
     resumed.train()
