@@ -3,7 +3,7 @@
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import gymnasium as gym
 import numpy as np
@@ -63,7 +63,7 @@ class GuardedEnv(gym.Wrapper[Any, Any, Any, Any]):
         if self.failure is None:
             report = FAILED_RESET
             try:
-                self._last_observation, _ = self.env.reset(seed=seed, options=options)
+                self._last_observation = _first_observation(self.env.reset(seed=seed, options=options))
             except Exception as error:
                 self.failure = error
         self.crash = self.failure
@@ -80,4 +80,13 @@ class GuardedEnv(gym.Wrapper[Any, Any, Any, Any]):
         self._restarts += 1
         seed = int(np.random.SeedSequence([self._seed, self._restarts]).generate_state(1)[0])
         self.env.action_space.seed(seed)
-        self._last_observation, _ = self.env.reset(seed=seed)
+        self._last_observation = _first_observation(self.env.reset(seed=seed))
+
+
+def _first_observation(returned: Any) -> Tree:
+    """Of what `reset` returned; an array of two entries would pass for a pair."""
+    kind = type(returned).__name__
+    values = cast("tuple[Any, ...]", returned) if isinstance(returned, tuple) else ()
+    if len(values) != 2:
+        raise TypeError(f"reset() returned a {kind} instead of 2 values: observation, info")
+    return values[0]

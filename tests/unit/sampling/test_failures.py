@@ -3,6 +3,8 @@
 import traceback
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import pytest
 
 from unison.errors import EnvironmentFailure
@@ -129,3 +131,18 @@ def test_after_an_error_sampling_begins_anew(make_runner: Any, counting_env: Any
     (episode,) = runner.sample(num_timesteps=8)
     assert (episode.id_, episode.t_started, len(episode)) == ("worker0-1", 0, 8)
     assert episode.get_observations()[:, 2].tolist() == list(range(9))
+
+
+@pytest.mark.parametrize("returned", [np.zeros(2, np.float32), (np.zeros(2, np.float32),)])
+def test_a_reset_of_the_wrong_form_is_told_so(make_runner: Any, returned: Any) -> None:
+    class Bare(gym.Env[Any, Any]):
+        observation_space, action_space = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2)
+
+        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            return returned
+
+    kind = type(returned).__name__
+    with pytest.raises(
+        EnvironmentFailure, match=rf"reset\(\) returned a {kind} instead of 2 values: observation, info"
+    ):
+        make_runner(lambda _: Bare()).sample(num_timesteps=1)
