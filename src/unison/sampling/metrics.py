@@ -156,8 +156,8 @@ def merge_reports(states: Sequence[Mapping[str, Any]], window: int) -> dict[str,
     return (
         _averages([r for r, _ in episodes], [n for _, n in episodes])
         | {
-            "num_episodes_lifetime": float(sum(state["num_episodes_lifetime"] for state in states)),
-            "num_env_steps_sampled_lifetime": float(sum(state["num_env_steps_lifetime"] for state in states)),
+            "num_episodes_lifetime": sum(state["num_episodes_lifetime"] for state in states),
+            "num_env_steps_sampled_lifetime": sum(state["num_env_steps_lifetime"] for state in states),
         }
         | (members.report() if any("members" in state for state in states) else {})
     )

@@ -34,7 +34,7 @@ class RunnerGroup(Runner):
         count = config.num_env_runners
         self._reports: dict[int, tuple[dict[str, Any], int]] = {}
         self._retired: list[tuple[dict[str, Any], int]] = []
-        self._reported = {"num_episodes": 0.0, "num_env_steps_sampled": 0.0}
+        self._reported = {"num_episodes": 0, "num_env_steps_sampled": 0}
         self._runners: list[RemoteRunner] = []
         self._roster = Roster()
         try:
@@ -137,8 +137,8 @@ class RunnerGroup(Runner):
         for name, before in self._reported.items():
             lifetime = merged[f"{name}_lifetime"]
             merged[name], self._reported[name] = lifetime - before, lifetime
-        restarts = float(sum(count for _, count in reports))
-        return merged | {"num_environment_restarts": restarts, "num_env_runner_restarts": float(self.restarts)}
+        restarts = sum(count for _, count in reports)
+        return merged | {"num_environment_restarts": restarts, "num_env_runner_restarts": self.restarts}
 
     def reset_environments(self) -> None:
         """Abandon the running episodes of all runners."""

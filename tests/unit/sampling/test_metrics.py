@@ -1,8 +1,9 @@
 """Counters and averages."""
 
 import math
+from typing import Any
 
-from unison.sampling.metrics import SamplingMetrics
+from unison.sampling.metrics import SamplingMetrics, merge_reports
 from unison.sampling.running import Finished
 
 
@@ -30,3 +31,16 @@ def test_window_counts_and_state() -> None:
         "num_env_steps_sampled": 5,
         "num_env_steps_sampled_lifetime": 35,
     }
+
+
+def test_several_runners_make_one_report_of_whole_counts() -> None:
+    states: list[Any] = []
+    for steps in (30, 12):
+        metrics = SamplingMetrics(window=2)
+        metrics.add_steps(steps)
+        metrics.add_episodes([Finished(0, "a", float(steps), 10)])
+        states.append(metrics.get_state())
+    merged = merge_reports(states, window=2)
+    assert merged["episode_return_mean"] == 21.0
+    assert repr(merged["num_env_steps_sampled_lifetime"]) == "42"
+    assert repr(merged["num_episodes_lifetime"]) == "2"
