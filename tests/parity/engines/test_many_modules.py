@@ -52,6 +52,14 @@ def test_modules_with_other_settings_share_a_program(engine: str) -> None:
     assert len(compiled.engine._functions) == 1
 
 
+def test_compiling_for_several_modules_counts_as_compiling() -> None:
+    pytest.importorskip("jax")
+    together = dict.fromkeys("abc", 32)
+    results = train(CASE.learner("xla"), [{"a": 32}, {"b": 32}, {"c": 32}, together, together])
+    alone, first, again = (each["__all_modules__"]["seconds_compile"] for each in results[2:])
+    assert alone < first == again
+
+
 def test_what_cannot_step_at_once_steps_one_after_another(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

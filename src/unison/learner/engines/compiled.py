@@ -4,8 +4,9 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,15 @@ class CompiledEngine(Engine, ABC):
         Raises:
             Untraceable: an operation that the engine does not know; names it.
         """
+
+    @contextmanager
+    def compiling(self) -> Generator[None]:
+        """Count what runs inside as compiling."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds_compile += time.perf_counter() - start
 
     def execute(self, jobs: Sequence[Job]) -> list[Outputs]:
         """Run jobs that don't depend on each other."""
@@ -245,24 +255,16 @@ class CompiledEngine(Engine, ABC):
         signature: Any,
         shared: bool,
     ) -> Entry:
-        start = time.perf_counter()
         steps = chain.first_stretch(signature, plan.num_iters)
         try:
-            traced = trace_step(
-                learner,
-                columns,
-                steps[0][1],
-                shared=shared,
-                maker=self._maker,
-            )
-            given: Orders = [dict.fromkeys(columns)] * plan.num_iters
-            feed = make_feed(learner, traced, columns, plan, given, steps, with_noise=False)
+            with self.compiling():
+                traced = trace_step(learner, columns, steps[0][1], shared=shared, maker=self._maker)
+                given: Orders = [dict.fromkeys(columns)] * plan.num_iters
+                feed = make_feed(learner, traced, columns, plan, given, steps, with_noise=False)
         except Untraceable as error:
             return Entry(refusal=str(error))
         except Exception as error:  # the eager step may do without; if the fault is the user's, it shows there
             return Entry(refusal=f"tracing failed with {type(error).__name__}: {str(error).strip()[:200]}")
-        finally:
-            self.seconds_compile += time.perf_counter() - start
         # A trial mutes the sums over the ranks, so nothing else may run beside it then.
         if self.compiler is not None and learner.collective.world_size == 1:
             return Entry(traced, pending=self.compiler.submit(self._compile, traced, feed, learner.collective))
@@ -271,17 +273,14 @@ class CompiledEngine(Engine, ABC):
 
     def _compile(self, traced: TracedStep, feed: Feed, collective: Collective) -> Program | str:
         """The program of a traced step, or why there is none. Touches nothing of the Learner."""
-        start = time.perf_counter()
         try:
-            program = self.build(traced)
-            with muted(collective):
+            with self.compiling(), muted(collective):
+                program = self.build(traced)
                 differing = disagreement(program, traced, feed)
         except Untraceable as error:
             return str(error)
         except Exception as error:  # a compiler may fail in ways that are its own
             return f"compiling failed with {type(error).__name__}: {str(error).strip()[:200]}"
-        finally:
-            self.seconds_compile += time.perf_counter() - start
         if differing is not None:
             return f"the compiled step does not agree with the eager one: {differing}"
         return program

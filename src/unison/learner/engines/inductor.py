@@ -36,7 +36,7 @@ class InductorEngine(CompiledEngine):
     def __init__(self) -> None:
         super().__init__(_decompositions())
         self._functions: dict[str, _Function] = {}
-        self._together = Together(lambda feed: feed.count, _run)
+        self._together = Together(lambda feed: feed.count, _run, self.compiling)
 
     def refusal(self, learner: "TorchLearner") -> str | None:
         """See CompiledEngine.refusal."""

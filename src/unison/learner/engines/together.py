@@ -1,8 +1,8 @@
 """Jobs of one make in one call, once that call has been seen to do what each of them does alone."""
 
 import logging
-import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -24,11 +24,18 @@ class Together:
         run: takes the steps of jobs of one make. The second argument says for how many jobs the program is: one of
             few sizes, so that batches with ever other modules share programs. For more than one, it computes everything
             before it changes any state.
+        compiling: counts the time within it as compiling.
     """
 
-    def __init__(self, likeness: Callable[[Feed], Any], run: Callable[[Sequence[Job], int], list[Outputs]]) -> None:
+    def __init__(
+        self,
+        likeness: Callable[[Feed], Any],
+        run: Callable[[Sequence[Job], int], list[Outputs]],
+        compiling: Callable[[], AbstractContextManager[None]],
+    ) -> None:
         self._likeness = likeness
         self._run = run
+        self._compiling = compiling
         self._trusted: dict[tuple[int, int], bool] = {}
 
     def execute(self, jobs: Sequence[Job]) -> list[Outputs]:
@@ -54,13 +61,12 @@ class Together:
         alone = replace(jobs[0], state=[tensor.clone() for tensor in jobs[0].state])
         alone.run()
         outputs: list[Outputs] = []
-        start = time.perf_counter()
         try:
-            outputs = self._run(jobs, places)
+            with self._compiling():
+                outputs = self._run(jobs, places)
             reason = _disagreement(jobs[0], before[0], alone)
         except Exception as error:  # a compiler may fail in ways that are its own
             reason = f"compiling failed with {type(error).__name__}: {str(error).strip()[:200]}"
-        logger.debug("A program for %d modules at once: %.1f s.", places, time.perf_counter() - start)
         self._trusted[jobs[0].program.make, places] = reason is None
         if reason is None:
             return outputs

@@ -49,7 +49,7 @@ class XlaEngine(CompiledEngine):
         if not is_available():
             raise MissingExtraError("jax", "xla", "engine='xla'")
         self._functions: dict[str, _Function] = {}
-        self._together = Together(_likeness, run_together)
+        self._together = Together(_likeness, run_together, self.compiling)
         self.max_operations: int | None = None
         """Longer steps, such as unrolled recurrent layers, are refused: compiling them takes minutes and gigabytes."""
 
