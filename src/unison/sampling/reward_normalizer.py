@@ -19,7 +19,8 @@ class RewardNormalizer:
     The discounted return runs forward within each episode, R_t = gamma R_{t-1} + r_t (Engstrom et al.
     2020, "Implementation Matters in Deep Policy Gradients", section 3). Its statistics take in a
     whole sample before that sample is divided, so that all rewards of a sample have one scale. Rewards are
-    not centred, which would change what is optimal.
+    not centred, which would change what is optimal. Returns that are NaN or infinite do not count; they end
+    with their episode.
 
     Args:
         gamma: the discount factor.
@@ -53,7 +54,7 @@ class RewardNormalizer:
             discounted = self._gamma * np.where(begins[:, step], 0.0, running) + rewards[:, step]
             running[:] = np.where(valid[:, step], discounted, running)
             returns[:, step] = running
-        self._merge(returns[valid])
+        self._merge(returns[valid & np.isfinite(returns)])
         return np.clip(rewards / self.scale, -_CLIP, _CLIP).astype(np.float32)
 
     def _merge(self, returns: Array) -> None:

@@ -30,6 +30,23 @@ def test_against_a_loop_over_single_rewards() -> None:
         assert np.allclose(normalized, np.clip(rewards / np.std(seen), -10, 10), atol=1e-6)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_reward_that_is_not_finite_spoils_its_own_episode_alone(bad: float) -> None:
+    rewards = np.random.default_rng(0).normal(size=(2, 8))
+    rewards[1, 2] = bad
+    begins, everything = np.zeros((2, 8), np.bool_), np.ones((2, 8), np.bool_)
+    begins[1, 5] = True
+    normalizer, running = RewardNormalizer(gamma=0.5), np.zeros(2)
+    normalizer(rewards, begins, everything, running)
+    finite, returns = [*rewards[0], *rewards[1, :2], *rewards[1, 5:]], []
+    value = 0.0
+    for index, reward in enumerate(finite):
+        value = reward if index in (0, 8, 10) else 0.5 * value + reward
+        returns.append(value)
+    assert normalizer.scale == pytest.approx(np.std(returns))
+    assert np.isfinite(running).all()
+
+
 def test_clips_and_does_not_blow_up_what_never_varies() -> None:
     normalizer = RewardNormalizer(gamma=0.0)
     everything = np.ones((1, 5), np.bool_)
