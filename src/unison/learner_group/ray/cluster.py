@@ -4,6 +4,7 @@ import contextlib
 import logging
 import math
 import os
+import signal
 import sys
 import threading
 from collections.abc import Generator, Mapping, Sequence
@@ -65,7 +66,8 @@ class RayCluster:
         self._groups: list[Any] = []
         with _lock:
             if not self._ray.is_initialized():
-                _connect(self._ray, address or os.environ.get("RAY_ADDRESS"), cpus)
+                with _own_sigterm():
+                    _connect(self._ray, address or os.environ.get("RAY_ADDRESS"), cpus)
                 _is_ours = True
             _leases.add(self)
 
@@ -78,15 +80,14 @@ class RayCluster:
         """Give the places back, and end the connection if nobody here needs it any more and it was made here."""
         global _is_ours
         with _lock:
-            if self.is_alive:
+            _leases.discard(self)
+            ends, _is_ours = _is_ours and not _leases, _is_ours and bool(_leases)
+            if ends and self.is_alive:
+                self._ray.shutdown()  # Gives all places back too, and does not wait for a cluster that is gone.
+            elif self.is_alive:
                 for group in self._groups:
                     self._ray.util.remove_placement_group(group)
             self._groups.clear()
-            _leases.discard(self)
-            if not _leases and _is_ours:
-                _is_ours = False
-                if self.is_alive:
-                    self._ray.shutdown()
 
     def place(self, number: int, resources: Mapping[str, float], strategy: str, timeout_s: float) -> Any:
         """A placement group with a bundle for each of `number` workers."""
@@ -206,6 +207,19 @@ def _connect(ray: Any, address: str | None, cpus: float) -> None:
                 log_to_driver=False,
                 logging_level="error",
             )
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Generator[None]:
+    """Put the program's own handler of SIGTERM back in place of Ray's, which ends the process at once."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        # Without a handler of its own, Ray's is better than none: it ends the processes of a local cluster too.
+        has_own = handler not in (None, signal.SIG_DFL)
+        if has_own and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 @contextlib.contextmanager
