@@ -3,9 +3,8 @@
 import secrets
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 from unison.checkpoint import write_checkpoint
 from unison.config import AlgorithmConfig
@@ -103,21 +102,17 @@ class LearnerGroup:
 
     def get_results(self, block: bool = False) -> list[Results]:
         """The results of async updates that have finished since the last call; `block` waits for at least one."""
-        self._check_is_running()
-        return self._updates.get_results(block=block)
+        return self._running.get_results(block=block)
 
     def drain(self) -> list[Results]:
         """Wait for all async updates; the results that nobody has fetched yet."""
-        self._check_is_running()
-        return self._updates.drain()
+        return self._running.drain()
 
     def _update(
         self, source: str, data: Any, arguments: dict[str, Any], *, async_update: bool, return_state: bool
     ) -> Any:
-        self._check_is_running()
-        if async_update:
-            return self._updates.hand_in(source, data, arguments, return_state=return_state)
-        return self._updates.run(source, data, arguments, return_state=return_state)
+        update = self._running.hand_in if async_update else self._running.run
+        return update(source, data, arguments, return_state=return_state)
 
     # --- weights and state ---
 
@@ -153,15 +148,15 @@ class LearnerGroup:
     def set_state(self, state: Mapping[str, Any], *, module_ids: ModuleChoice = None) -> None:
         """Give all Learners this state; a misfit raises `StateError` and changes nothing; see Learner.set_state."""
         chosen = chosen_part(state, module_ids)
-        self._check_is_running()
-        self._updates.finish_all()
-        counts = checked_counts(chosen.get(GROUP, self._updates.get_counts()))
-        version = self.weights_version
-        self._change_all("set_state", state=_of_learner(chosen))
-        counters = chosen.get("learner", {}).get("counters", {})
-        self._updates.num_updates = int(counters.get("num_updates", self._updates.num_updates))
-        self._updates.counts = counts
-        self._outside_changes = version + 1 - counts.trained  # The version grows, whatever the counts were.
+        with self._running.turn:
+            self._updates.finish_all()
+            counts = checked_counts(chosen.get(GROUP, self._updates.get_counts()))
+            version = self.weights_version
+            self._change_all("set_state", state=_of_learner(chosen))
+            counters = chosen.get("learner", {}).get("counters", {})
+            self._updates.num_updates = int(counters.get("num_updates", self._updates.num_updates))
+            self._updates.counts = counts
+            self._outside_changes = version + 1 - counts.trained  # The version grows, whatever the counts were.
 
     def save_state(self, path: str | Path) -> None:
         """Write the state of a Learner to a checkpoint directory."""
@@ -220,20 +215,16 @@ class LearnerGroup:
         arguments = {"module_id": module_id, "module_spec": module_spec, "config_overrides": config_overrides}
         if module_id in self.get_module_ids():
             raise ModuleError(f"Module '{module_id}' exists already; remove it first, or choose another id.")
-        rule = self._factory.should_update
         self._factory.added[module_id] = arguments  # Before the call: a rank that is lost in it comes back with it.
         try:
-            self._gather("ensure_module", arguments)
+            self._running.call("ensure_module", arguments)
             if len(self) > 1:
                 self._change_all("set_module_state", state=self._ask_one("get_module_state", module_ids=[module_id]))
             if new_should_module_be_updated is not None:
                 self.replace_should_update(new_should_module_be_updated)
         except BaseException:
             del self._factory.added[module_id]
-            with suppress(Exception):  # What kept the module from being added counts.
-                self._gather("drop_module", module_id)
-            with suppress(Exception):
-                self.replace_should_update(rule)
+            self._updates.drop("drop_module", module_id)
             raise
         self._outside_changes += 1
 
@@ -242,15 +233,20 @@ class LearnerGroup:
         known = self.get_module_ids()
         if module_id not in known:
             raise ModuleError(f"There is no module '{module_id}'. Known: {known}.")
-        self._gather("drop_module", module_id)
+        self._running.call("drop_module", module_id)
         if self._factory.added.pop(module_id, None) is None:
             self._factory.removed[module_id] = None
         self._outside_changes += 1
 
     def replace_should_update(self, should_update: ShouldUpdate) -> None:
         """Put a rule in place of the setting `policies_to_train`; see Learner.replace_should_update."""
-        self._factory.should_update = should_update
-        self._change_all("replace_should_update", should_update=should_update)
+        before, self._factory.should_update = self._factory.should_update, should_update
+        try:
+            self._change_all("replace_should_update", should_update=should_update)
+        except BaseException:
+            self._factory.should_update = before
+            self._updates.drop("ask", "replace_should_update", {"should_update": before})
+            raise
 
     @property
     def should_update(self) -> ShouldUpdate:
@@ -259,29 +255,31 @@ class LearnerGroup:
 
     def get_module_ids(self) -> list[ModuleID]:
         """The ids of the modules."""
-        return self._gather_one("get_module_ids")
+        return self._running.call_one("get_module_ids")
 
     def foreach_learner(self, func: Callable[..., Any], **kwargs: Any) -> list[Any]:
         """`[func(learner, **kwargs), ...]`, by rank."""
-        answers = self._gather("apply", func, kwargs)
-        self._outside_changes += 1  # It may have changed weights, or even trained.
-        self._updates.num_updates = answers[0][1]
+        with self._running.turn:
+            answers = self._updates.change("apply", func, kwargs)
+            self._outside_changes += 1  # It may have changed weights, or even trained.
+            self._updates.num_updates = answers[0][1]
         return [answer for answer, _ in answers]
 
     def resize(self, num_learners: int) -> None:
         """Go on with another number of Learners; the state is kept. Where that fails, those that were there go on."""
         if num_learners < 0:
             raise LearnerGroupError(f"num_learners is {num_learners}; give 0 (in this process) or more.")
-        state = self._ask_one("get_state")
-        transport = make_transport(self.config, num_learners)
-        transport.start(self._factory, max(1, num_learners))
-        try:
-            transport.gather(transport.call("change", "set_state", {"state": state}))
-        except BaseException:
-            transport.stop()
-            raise
-        old, self._transport = self._transport, transport
-        self._updates.transport = transport
+        with self._running.turn:
+            state = self._ask_one("get_state")
+            transport = make_transport(self.config, num_learners)
+            transport.start(self._factory, max(1, num_learners))
+            try:
+                transport.gather(transport.call("change", 0, "set_state", {"state": state}))
+            except BaseException:
+                transport.stop()
+                raise
+            old, self._transport = self._transport, transport
+            self._updates.move_to(transport)
         self._finalizer.detach()
         self._finalizer = weakref.finalize(self, transport.stop)
         old.stop()
@@ -319,30 +317,26 @@ class LearnerGroup:
         """Stop all Learners; leaves no process behind. A second call does nothing."""
         self._finalizer()
 
+    def __reduce__(self) -> NoReturn:
+        raise LearnerGroupError("A LearnerGroup can't be pickled or copied; hand on its config and its get_state().")
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.shutdown()
 
-    def _check_is_running(self) -> None:
+    @property
+    def _running(self) -> UpdatePipeline:
         if not self._finalizer.alive:
             raise LearnerGroupError("This LearnerGroup was shut down; build a new one.")
+        return self._updates
 
     def _ask_one(self, method: str, **arguments: Any) -> Any:
-        return self._gather_one("ask", method, arguments)
+        return self._running.call_one("ask", method, arguments)
 
     def _change_all(self, method: str, **arguments: Any) -> None:
-        self._gather("change", method, arguments)
-
-    def _gather_one(self, method: str, *args: Any) -> Any:
-        """A call to one Learner, the first that is there."""
-        alive = set(range(len(self))).difference(self._transport.lost)
-        return self._gather(method, *args, ranks=(min(alive, default=0),))[0]
-
-    def _gather(self, method: str, *args: Any, ranks: Collection[int] | None = None) -> list[Any]:
-        self._check_is_running()
-        return self._updates.call(method, *args, ranks=ranks)
+        self._running.change("change", method, arguments)
 
 
 def _of_learner(state: Mapping[str, Any]) -> dict[str, Any]:

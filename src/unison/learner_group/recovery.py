@@ -1,4 +1,4 @@
-"""After a failure: survivors back to the last whole update, lost ranks back from a survivor's state.
+"""After a failure: survivors back to the group's last moment, lost ranks back from a survivor's state.
 
 Where none survived, the first rank comes back from its legacy.
 """
@@ -8,15 +8,18 @@ from collections.abc import Collection
 from unison.errors import LearnerGroupError
 from unison.learner_group.failures import WorkerError
 from unison.learner_group.transport import Transport
+from unison.learner_group.worker import Moment
 
 
-def recover(transport: Transport, error: WorkerError, *, num_updates: int, allowed: int) -> int:
-    """Make all ranks whole again, in the state after `num_updates` updates.
+def recover(transport: Transport, error: WorkerError, moment: Moment, blank: set[int], *, allowed: int) -> int:
+    """Make all ranks whole again, in the state of a moment.
 
     Args:
         transport: whose call failed.
         error: how.
-        num_updates: the updates that the whole group has finished.
+        moment: what the whole group has finished.
+        blank: ranks that have not got the group's state, since they were restarted or could not go back to it; kept
+            up to date, also where this raises: they are no survivors.
         allowed: how many restarts are still allowed.
 
     Returns:
@@ -28,26 +31,24 @@ def recover(transport: Transport, error: WorkerError, *, num_updates: int, allow
     """
     restarts = 0
     cause = error
-    blank: set[int] = set()
-    """Ranks that were restarted or could not go back, and have not got the state yet: they are no survivors."""
     while True:
         blank |= set(transport.lost)
         survivors = [rank for rank in range(transport.num_workers) if rank not in blank]
         try:
-            is_back = _call(transport, "undo_update", num_updates, ranks=survivors)
+            is_back = _call(transport, "go_back", moment, ranks=survivors)
             blank |= {rank for rank, done in zip(survivors, is_back, strict=True) if not done}
             survivors = [rank for rank in survivors if rank not in blank]
             lost = transport.lost
             if restarts + len(lost) > allowed:
                 message = "Learners were lost more often than max_learner_restarts allows. "
                 if survivors:
-                    message += f"The state after {num_updates} updates can be saved, and resize() goes on from it. "
+                    message += f"The state after {moment.updates} updates can be saved, and resize() goes on from it. "
                 raise LearnerGroupError(f"{message}{cause}") from cause
             if lost:
                 restarts += len(lost)
                 transport.restart(lost)
             if not survivors:
-                if not _call(transport, "inherit", num_updates, ranks=(0,))[0]:
+                if not _call(transport, "inherit", moment, ranks=(0,))[0]:
                     raise LearnerGroupError(
                         "No Learner survived, and what they left is lost with their machine; build a new group and "
                         f"load a checkpoint. {cause}"
@@ -56,7 +57,7 @@ def recover(transport: Transport, error: WorkerError, *, num_updates: int, allow
                 survivors = [0]
             if blank:
                 state = _call(transport, "ask", "get_state", {}, ranks=survivors[:1])[0]
-                _call(transport, "change", "set_state", {"state": state}, ranks=sorted(blank))
+                _call(transport, "change", moment.changes, "set_state", {"state": state}, ranks=sorted(blank))
                 blank.clear()
         except WorkerError as another:
             if another.cause.kind == "raised":

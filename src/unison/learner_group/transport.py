@@ -30,6 +30,13 @@ Factory: TypeAlias = Callable[[WorkerContext], Any]
 """Makes the hosted object; must survive pickling and must not use the collective."""
 
 
+OF_ANOTHER_PROCESS = (
+    "These workers are of the process that this one was forked from, and serve no other. Build a group here; its state "
+    "can come from a checkpoint."
+)
+"""Said to forks that use a transport."""
+
+
 class Call:
     """The ticket of a running call: hand it to `ready()` and `gather()`."""
 

@@ -1,22 +1,26 @@
 """Updates on their way to the Learners and back: in order, bounded, counted, and never lost."""
 
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from unison.config import AlgorithmConfig
 from unison.errors import StateError
 from unison.learner.learner import Results
-from unison.learner_group.failures import WorkerError
+from unison.learner_group.failures import Failure, WorkerError
 from unison.learner_group.recovery import recover
 from unison.learner_group.transport import Call, Transport
+from unison.learner_group.worker import Moment
 from unison.types import ALL_MODULES
 
 T = TypeVar("T")
+P = ParamSpec("P")
 logger = logging.getLogger("unison")
 
 
@@ -62,6 +66,18 @@ def checked_counts(counts: Mapping[str, Any]) -> UpdateCounts:
     return UpdateCounts(**counts)
 
 
+def _alone(method: "Callable[Concatenate[UpdatePipeline, P], T]") -> "Callable[Concatenate[UpdatePipeline, P], T]":
+    """Have threads take turns: one would take the answers to another. What Ctrl-C has cut short is put right first."""
+
+    @wraps(method)
+    def take_turn(self: "UpdatePipeline", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self.turn:
+            self.put_right()
+            return method(self, *args, **kwargs)
+
+    return take_turn
+
+
 class UpdatePipeline:
     """Hands updates to all Learners, waits for them, and has them run again after a failure.
 
@@ -72,21 +88,29 @@ class UpdatePipeline:
 
     def __init__(self, transport: Transport, config: AlgorithmConfig) -> None:
         self.transport = transport
+        self.turn = threading.RLock()
+        """Held by the thread whose turn it is."""
         self.counts = UpdateCounts()
         self.num_updates = 0
         """The updates in the Learners' state; a failed one is undone to here."""
+        self._num_changes = 0
+        self._blank: set[int] = set()
+        """Ranks whose state is not the group's, after a recovery that did not succeed."""
+        self._was_interrupted = False
         self._config = config
         self._in_flight: deque[Ticket] = deque()
         self._finished: list[Results] = []
         self._restarts_in_a_row = 0
         self._seconds = {"seconds_submit": 0.0, "seconds_wait": 0.0, "seconds_queued": 0.0, "seconds_recover": 0.0}
 
+    @_alone
     def run(self, source: str, data: Any, arguments: dict[str, Any], *, return_state: bool) -> Results:
         """Run one update after all those in flight, and wait for its result."""
         self.finish_all()
         self._submit(source, data, arguments, return_state)
         return self._finish_oldest()
 
+    @_alone
     def hand_in(self, source: str, data: Any, arguments: dict[str, Any], *, return_state: bool) -> list[Results]:
         """Queue one update, or drop it as `queue_policy` says; the results that have become ready."""
         while len(self._in_flight) >= self._config.max_queued_updates:
@@ -98,6 +122,7 @@ class UpdatePipeline:
         self._submit(source, data, arguments, return_state)
         return self.get_results(block=False)
 
+    @_alone
     def get_results(self, *, block: bool) -> list[Results]:
         """The finished results that nobody has fetched yet, oldest first; `block` waits for at least one."""
         while self._in_flight:
@@ -108,28 +133,56 @@ class UpdatePipeline:
         taken, self._finished = self._finished, []
         return taken
 
+    @_alone
     def finish_all(self) -> None:
         """Wait for all updates in flight; their results stay to be fetched."""
         while self._in_flight:
             self._finished.append(self._finish_oldest())
 
+    @_alone
     def drain(self) -> list[Results]:
         """Wait for all updates in flight, and fetch."""
         self.finish_all()
         return self.get_results(block=False)
 
+    @_alone
     def call(self, method: str, *args: Any, ranks: Collection[int] | None = None) -> list[Any]:
         """Call a method of some or all Learners after all updates in flight; results stay for `get_results()`.
 
-        Where a rank is lost meanwhile, the call is made again: whatever is called may be called twice.
+        Where a rank is lost meanwhile, the call is made again, from the same state.
         """
         self.finish_all()
+        return self.survive(lambda: self._call(method, *args, ranks=ranks))
 
-        def attempt() -> list[Any]:
-            call = self.transport.call(method, *args, ranks=ranks)
-            return self.transport.gather(call, timeout=self._config.learner_timeout_s)
+    @_alone
+    def call_one(self, method: str, *args: Any) -> Any:
+        """Call a method of one Learner that has the group's state, after all updates in flight."""
+        self.finish_all()
+
+        def attempt() -> Any:
+            whole = set(range(self.transport.num_workers)) - self._blank - set(self.transport.lost)
+            return self._call(method, *args, ranks=[min(whole)] if whole else None)[0]
 
         return self.survive(attempt)
+
+    @_alone
+    def change(self, method: str, *args: Any) -> list[Any]:
+        """Call a method of all Learners that changes them: all of them, or none where this raises."""
+        answers = self.call(method, self._num_changes + 1, *args)
+        self._num_changes += 1
+        return answers
+
+    def drop(self, method: str, *args: Any) -> None:
+        """Call a method of whichever Learners are there, after a failure."""
+        there = set(range(self.transport.num_workers)).difference(self.transport.lost)
+        with suppress(Exception):  # What failed before counts.
+            self._call(method, *args, ranks=sorted(there))
+
+    def move_to(self, transport: Transport) -> None:
+        """Go on with other Learners, in the same state."""
+        self.transport = transport
+        self._blank.clear()
+        self._num_changes = 0
 
     def survive(self, attempt: Callable[[], T]) -> T:
         """Make an attempt again and again, with all ranks whole before each, until none is lost in it.
@@ -140,9 +193,29 @@ class UpdatePipeline:
         """
         while True:
             try:
+                if self._blank and not self.transport.lost:
+                    raise self._unlike(self._blank, "it did not get the state of the others")
                 return attempt()
             except WorkerError as error:
                 self._recover(error)
+            except Exception:
+                raise
+            except BaseException:
+                self._was_interrupted = True
+                raise
+
+    def put_right(self) -> None:
+        """After Ctrl-C nobody knows what was handed to the Learners: all go back to what the group has counted."""
+        if self._was_interrupted:
+            self._recover(self._unlike(range(self.transport.num_workers), "its driver was interrupted"))
+
+    def _unlike(self, ranks: Collection[int], reason: str) -> WorkerError:
+        failures = [Failure(rank, "aborted", reason) for rank in ranks]
+        return WorkerError("the last call", self.transport.num_workers, failures)
+
+    def _call(self, method: str, *args: Any, ranks: Collection[int] | None = None) -> list[Any]:
+        call = self.transport.call(method, *args, ranks=ranks)
+        return self.transport.gather(call, timeout=self._config.learner_timeout_s)
 
     def get_counts(self) -> dict[str, int]:
         """What was handed in so far, and what became of it; a resumed run counts on."""
@@ -156,14 +229,17 @@ class UpdatePipeline:
         start = time.perf_counter()
         self.counts.submitted += 1
         number = self.counts.submitted
+
+        def attempt() -> None:
+            call = self.transport.call("update", source, data, arguments, return_state=return_state)
+            self._in_flight.append(Ticket(number, (source, data, arguments), return_state, start, call))
+
         try:
-            call = self.survive(
-                lambda: self.transport.call("update", source, data, arguments, return_state=return_state)
-            )
+            self.survive(attempt)
         except BaseException:
-            self.counts.failed += 1
+            if all(ticket.number != number for ticket in self._in_flight):
+                self.counts.failed += 1
             raise
-        self._in_flight.append(Ticket(number, (source, data, arguments), return_state, start, call))
         self._seconds["seconds_submit"] += time.perf_counter() - start
 
     def _finish_oldest(self) -> Results:
@@ -177,19 +253,20 @@ class UpdatePipeline:
         return self.transport.gather(self._in_flight[0].call, timeout=self._config.learner_timeout_s)
 
     def _close_oldest(self, answers: list[Any]) -> Results:
-        """The oldest update has been trained."""
-        ticket = self._in_flight.popleft()
-        self.counts.trained += 1
-        self._restarts_in_a_row = 0
+        """The oldest update has been trained; it leaves the queue last, for Ctrl-C may come before."""
+        ticket = self._in_flight[0]
         results: Results = answers[0]["results"]
         totals = results[ALL_MODULES]
         trained_s = totals["seconds_prepare"] + totals["seconds_steps"]
         self._seconds["seconds_queued"] += max(0.0, time.perf_counter() - ticket.submitted_at - trained_s)
-        self.num_updates = totals["num_updates"]
         totals["ticket"] = ticket.number
         totals["num_learner_restarts"] = self.counts.restarts
         if ticket.return_state:
             results["_rl_module_state_after_update"] = answers[0]["state"]
+        self._restarts_in_a_row = 0
+        self.num_updates = totals["num_updates"]
+        self.counts.trained += 1
+        self._in_flight.popleft()
         return results
 
     def _recover(self, error: WorkerError) -> None:
@@ -200,7 +277,9 @@ class UpdatePipeline:
                 while self._in_flight:
                     self._finished.append(self._close_oldest(self._gather_oldest()))
             allowed = self._config.max_learner_restarts - self._restarts_in_a_row
-            restarts = recover(self.transport, error, num_updates=self.num_updates, allowed=allowed)
+            moment = Moment(self.num_updates, self._num_changes)
+            restarts = recover(self.transport, error, moment, self._blank, allowed=allowed)
+            self._was_interrupted = False
             self._restarts_in_a_row += restarts
             self.counts.restarts += restarts
             if restarts:
@@ -208,10 +287,17 @@ class UpdatePipeline:
             with suppress(WorkerError):  # a rank was lost again: the old call, which failed, will tell once more
                 for ticket in self._in_flight:
                     ticket.call = self.transport.call("update", *ticket.arguments, return_state=ticket.return_state)
-        except BaseException:
+        except Exception as failure:
+            if len(self._in_flight) > 1:
+                failure.add_note(
+                    f"With it, {len(self._in_flight)} updates in flight failed; they have changed nothing."
+                )
             self.counts.failed += len(self._in_flight)
             self._in_flight.clear()
             self._restarts_in_a_row = 0  # whoever tries again after the error may
+            raise
+        except BaseException:
+            self._was_interrupted = True
             raise
         finally:
             self._seconds["seconds_recover"] += time.perf_counter() - start

@@ -1,9 +1,11 @@
 """What a worker of a LearnerGroup hosts: a Learner, and what the group asks of it."""
 
+import copy
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 
@@ -67,6 +69,13 @@ def learner_class(config: AlgorithmConfig) -> type[TorchLearner]:
     return lookup("learner", config.algorithm_name)
 
 
+class Moment(NamedTuple):
+    """How far a group has come: the updates in its Learners' state, and the changes from outside that it has made."""
+
+    updates: int
+    changes: int
+
+
 class LearnerWorker:
     """The methods that a LearnerGroup calls by name, on every rank alike.
 
@@ -78,6 +87,9 @@ class LearnerWorker:
     def __init__(self, learner: TorchLearner, legacy: Legacy | None) -> None:
         self.learner = learner
         self._legacy = legacy
+        self._num_changes = 0
+        self._before_change: Memento | None = None
+        """The state before the last thing that was done, where that is a change."""
         if legacy is not None and not legacy.find():
             self._leave()
 
@@ -85,24 +97,29 @@ class LearnerWorker:
         """One update from a "batch" or from "episodes"; rank 0 returns the results, and the weights if asked for."""
         method = self.learner.update_from_batch if source == "batch" else self.learner.update_from_episodes
         results: dict[str, Any] = dict(method(data, **arguments))
+        self._before_change = None
         if self.learner.collective.rank > 0:
             return {}  # All ranks have the same results.
         self._leave(in_sync=True)
         return {"results": results, "state": self.learner.get_module_state() if return_state else None}
 
-    def undo_update(self, num_updates: int) -> bool:
-        """Go back to the state after `num_updates` updates, if the last one went beyond it; whether that worked.
+    def go_back(self, moment: Moment) -> bool:
+        """Go back to a moment of the group, if what was done last here went beyond it; whether that worked."""
+        if self._num_changes > moment.changes and self._before_change is not None:
+            resume(self.learner, self._before_change)
+            self._num_changes = moment.changes
+        else:
+            self.learner.undo_update(moment.updates)
+        is_there = (self.learner.counters["num_updates"], self._num_changes) == moment
+        return is_there or self.inherit(moment)
 
-        It does not for a rank without a legacy that is more than one update ahead.
-        """
-        self.learner.undo_update(num_updates)
-        return self.learner.counters["num_updates"] <= num_updates or self.inherit(num_updates)
-
-    def inherit(self, num_updates: int) -> bool:
-        """Go on from what this rank has left after `num_updates` updates; whether there is such a thing."""
-        for memento in [] if self._legacy is None else [Memento(*value) for value in self._legacy.find()]:
-            if memento.num_updates <= num_updates:
+    def inherit(self, moment: Moment) -> bool:
+        """Go on from what this rank has left at a moment; whether there is such a thing."""
+        for num_changes, *left in [] if self._legacy is None else self._legacy.find():
+            memento = Memento(*left)
+            if (memento.num_updates, num_changes) == moment:
                 resume(self.learner, memento)
+                self._num_changes, self._before_change = num_changes, None
                 return True
         return False
 
@@ -123,24 +140,44 @@ class LearnerWorker:
         with suppress(SharedMemoryError):  # What was left before serves too, and this may be to undo for lack of room.
             self._leave()
 
-    def apply(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> tuple[Any, int]:
+    def apply(self, number: int, function: Callable[..., Any], arguments: Mapping[str, Any]) -> tuple[Any, int]:
         """`function(learner, **arguments)`, which may change the Learner, and how many updates that has had since."""
-        answer = function(self.learner, **arguments)
-        self._leave()
+        answer = self._change(number, partial(function, self.learner, **arguments))
         return answer, self.learner.counters["num_updates"]
 
     def ask(self, method: str, arguments: Mapping[str, Any]) -> Any:
         """A method of the Learner, by name, that changes nothing."""
         return getattr(self.learner, method)(**arguments)
 
-    def change(self, method: str, arguments: Mapping[str, Any]) -> None:
-        """A method of the Learner, by name, that changes it."""
-        getattr(self.learner, method)(**arguments)
-        self._leave()
+    def change(self, number: int, method: str, arguments: Mapping[str, Any]) -> None:
+        """A method of the Learner, by name, that changes it; the change of the group with this number."""
+        self._change(number, partial(getattr(self.learner, method), **arguments))
+
+    def _change(self, number: int, action: Callable[[], Any]) -> Any:
+        """Do something that several Learners do wholly or not at all, and so that it can be gone back on."""
+        last, before = self._num_changes, None
+        if self.learner.distributed:
+            self._sync()
+            before = copy.deepcopy(take_memento(self.learner))
+        try:
+            answer = action()
+            self._num_changes = number
+            self._leave()
+        except BaseException:
+            self._num_changes = last
+            if before is not None:
+                resume(self.learner, before)
+            raise
+        self._before_change = before
+        return answer
 
     def _leave(self, *, in_sync: bool = False) -> None:
         if self._legacy is None:
             return
-        for slot in () if in_sync else self.learner.optimizers.slots.values():
+        if not in_sync:
+            self._sync()
+        self._legacy.leave((self._num_changes, *take_memento(self.learner)))
+
+    def _sync(self) -> None:
+        for slot in self.learner.optimizers.slots.values():
             slot.sync()  # something may have replaced a parameter's tensor
-        self._legacy.leave(tuple(take_memento(self.learner)))

@@ -153,7 +153,10 @@ class RunnerGroup(Runner):
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a state of `get_state`; with another number of runners, as many as both have."""
         if "runners" not in state:
-            state = {"runners": [state], "reported": self._reported}  # that of a single runner in one process
+            state = {
+                "runners": [state],
+                "reported": _reported_by(state["metrics"]),
+            }  # of a single runner in one process
         for runner, saved in zip(self._runners, state["runners"], strict=False):
             self._insist(runner, "set_state", state=saved)
         saved_reports = [
@@ -236,3 +239,11 @@ class RunnerGroup(Runner):
         if index in self._reports:  # Its counts stay; the one in its place counts from 0.
             self._retired.append(self._reports.pop(index))
         runner.rejoin()
+
+
+def _reported_by(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """What a single runner has reported of its counts; the rest it had still to report."""
+    return {
+        "num_episodes": float(metrics["num_episodes_lifetime"] - metrics["num_episodes"]),
+        "num_env_steps_sampled": float(metrics["num_env_steps_lifetime"] - metrics["num_env_steps"]),
+    }

@@ -194,6 +194,23 @@ def test_counts_go_on_after_a_loss_and_a_load(trio: RunnerGroup) -> None:
     assert metrics["num_env_steps_sampled_lifetime"] == 360
 
 
+def test_a_group_goes_on_from_the_state_of_a_single_runner(trio: RunnerGroup) -> None:
+    """What that one had reported is not reported again, and what it had not is, whatever the group has done before."""
+    single = make_runner(make_config(0))
+    single.sample(num_timesteps=60, random_actions=True)
+    single.get_metrics()
+    single.sample(num_timesteps=30, random_actions=True)
+    state, expected = single.get_state(), single.get_metrics()
+    single.stop()
+    trio.sample(num_timesteps=150)
+    trio.get_metrics()
+    trio.set_state(state)
+    metrics = trio.get_metrics()
+    names = [f"num_{what}{when}" for what in ("episodes", "env_steps_sampled") for when in ("", "_lifetime")]
+    assert {name: metrics[name] for name in names} == {name: expected[name] for name in names}
+    assert metrics["num_env_steps_sampled"] == 30
+
+
 def test_killed_before_a_module_is_removed(trio: RunnerGroup, monkeypatch: pytest.MonkeyPatch) -> None:
     """A runner that is back before the others have answered has no such module either."""
     rejoin = RemoteRunner.rejoin

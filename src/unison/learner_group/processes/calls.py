@@ -57,8 +57,10 @@ class WorkerProcess:
         """Send it a call. Raises PeerGone, or TimeoutError when it has stopped reading; the call is queued even so."""
         if not self.queue:
             self.busy_since, self.was_warned = time.monotonic(), False
-        self.queue.append(call)
-        self.channel.send(header, body, [*call.slot.descriptors_for(self.rank), *files])
+        try:
+            self.channel.send(header, body, [*call.slot.descriptors_for(self.rank), *files])
+        finally:
+            self.queue.append(call)
 
     def answered(self) -> ProcessCall:
         """Its current call is over."""

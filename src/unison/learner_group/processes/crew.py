@@ -104,8 +104,12 @@ class Crew:
         call = self._new_call(method, ranks)
         is_idle = not any(self.workers[rank].queue for rank in ranks)
         header, body = self._request(Kind.CALL, call, payload, self._epoch, inline=is_idle)
-        for rank in ranks:
-            self._ask(self.workers[rank], call, header, body)
+        try:
+            for rank in ranks:
+                self._ask(self.workers[rank], call, header, body)
+        except BaseException:  # Ctrl-C: some ranks wait for others that were not asked
+            self._abort()
+            raise
         if not ranks:
             self._free.append(call.slot)
         return call
@@ -127,9 +131,14 @@ class Crew:
             raise WorkerError(call.method, len(self.workers), call.failures_with_cause(), call.results)
         return [call.results[rank] for rank in call.ranks]
 
+    @property
+    def is_own(self) -> bool:
+        """Whether this process hired them; a fork of that one did not."""
+        return os.getpid() == self._owner
+
     def dismiss(self) -> None:
         """Let all workers go; idle ones end by themselves, and their Family sees to the others."""
-        if os.getpid() != self._owner:
+        if not self.is_own:
             return
         for worker in self.workers.values():
             if not worker.failure:
@@ -199,12 +208,17 @@ class Crew:
             worker = self._by_descriptor.get(descriptor)
             try:
                 while worker and (packet := worker.channel.receive(wait=False)):
-                    self._file(worker, packet)
+                    if worker.queue and packet.header.number == worker.queue[0].number:  # else its asking was cut short
+                        self._file(worker, packet)
                     if not worker.queue:
                         break
             except PeerGone:
                 if worker:
                     self._lose(worker, "died")
+            except KeyboardInterrupt:
+                if worker and not worker.failure:
+                    self._lose(worker, "died", "its driver was interrupted while it read an answer", kill=True)
+                raise
         now = time.monotonic()
         for worker in self.workers.values():
             if worker.queue and now - worker.busy_since > limit_s:
@@ -240,12 +254,14 @@ class Crew:
         self._close_call(worker, failure, value)
 
     def _close_call(self, worker: WorkerProcess, failure: Failure | None, value: object = None) -> None:
-        call = worker.answered()
+        call = worker.queue[0]
         if failure:
+            call.results.pop(worker.rank, None)
             call.failures[worker.rank] = failure
             self._abort()
         else:
             call.results[worker.rank] = value
+        worker.answered()
         if call.is_done:
             if call.request_is_retained:
                 call.slot.renew_request()

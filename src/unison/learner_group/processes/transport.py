@@ -11,7 +11,7 @@ from unison.learner_group.processes.crew import Crew, Deadlines
 from unison.learner_group.processes.family import Family
 from unison.learner_group.processes.worker import Setup
 from unison.learner_group.ray.cluster import with_objects
-from unison.learner_group.transport import Call, Factory, Transport
+from unison.learner_group.transport import OF_ANOTHER_PROCESS, Call, Factory, Transport
 
 _PRELOAD = ("unison.learner_group.processes.worker",)
 
@@ -123,6 +123,8 @@ class ProcessTransport(Transport):
     def _running(self) -> Crew:
         if not self._crew:
             raise LearnerGroupError("The transport is not running; call start() first.")
+        if not self._crew.is_own:
+            raise LearnerGroupError(OF_ANOTHER_PROCESS)
         return self._crew
 
     def _workers(self) -> list[tuple[int, Any]]:

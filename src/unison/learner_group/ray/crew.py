@@ -56,9 +56,9 @@ class RayRank:
         """Send it a call."""
         if not self.queue:
             self.busy_since, self.was_warned = time.monotonic(), False
-        self.queue.append(call)
         serve = self.actor.serve.options(num_returns=2)
         call.answers[self.rank], call.left[self.rank] = serve.remote(task, number, message, *objects)
+        self.queue.append(call)
 
     def answered(self) -> RayCall:
         """Its current call is over."""
@@ -121,8 +121,12 @@ class RayCrew:
         lifted_keywords = {name: lift(value, self._cluster.is_ref, objects) for name, value in keywords.items()}
         message = self._message((method, lifted, lifted_keywords), f"The arguments of '{method}'")
         call = RayCall(method, ranks, objects)
-        for rank in ranks:
-            self.workers[rank].ask(call, "call", self._epoch, message, objects)
+        try:
+            for rank in ranks:
+                self.workers[rank].ask(call, "call", self._epoch, message, objects)
+        except BaseException:  # Ctrl-C: some ranks wait for others that were not asked
+            self._abort()
+            raise
         return call
 
     def wait(self, call: RayCall, limit_s: float, until: float | None = None) -> bool:
@@ -236,12 +240,14 @@ class RayCrew:
         self._close_call(worker, failure, value)
 
     def _close_call(self, worker: RayRank, failure: Failure | None, value: object = None) -> None:
-        call = worker.answered()
+        call = worker.queue[0]
         if failure:
+            call.results.pop(worker.rank, None)
             call.failures[worker.rank] = failure
             self._abort()
         else:
             call.results[worker.rank] = value
+        worker.answered()
 
     def _remind(self, worker: RayRank, overdue_s: float) -> None:
         """Overdue: it may only wait for another rank, so first abort; whoever stays silent after that has hung."""

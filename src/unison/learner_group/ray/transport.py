@@ -11,7 +11,7 @@ from unison.learner_group.processes.crew import Deadlines
 from unison.learner_group.ray.cluster import RayCluster
 from unison.learner_group.ray.crew import RayCall, RayCrew
 from unison.learner_group.ray.worker import Setup
-from unison.learner_group.transport import Call, Factory, Transport
+from unison.learner_group.transport import OF_ANOTHER_PROCESS, Call, Factory, Transport
 
 
 class RayTransport(Transport):
@@ -136,6 +136,8 @@ class RayTransport(Transport):
     def _running(self) -> RayCrew:
         if not self._crew:
             raise LearnerGroupError("The transport is not running; call start() first.")
+        if os.getpid() != self._owner:
+            raise LearnerGroupError(OF_ANOTHER_PROCESS)
         if self._cluster and not self._cluster.is_alive:
             raise LearnerGroupError("The connection to Ray has been shut down, and the workers with it; start() again.")
         return self._crew
