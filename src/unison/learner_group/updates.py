@@ -194,7 +194,7 @@ class UpdatePipeline:
         while True:
             try:
                 if self._blank and not self.transport.lost:
-                    raise self._unlike(self._blank, "it did not get the state of the others")
+                    raise _unlike(self.transport, self._blank, "it did not get the state of the others")
                 return attempt()
             except WorkerError as error:
                 self._recover(error)
@@ -207,11 +207,8 @@ class UpdatePipeline:
     def put_right(self) -> None:
         """After Ctrl-C nobody knows what was handed to the Learners: all go back to what the group has counted."""
         if self._was_interrupted:
-            self._recover(self._unlike(range(self.transport.num_workers), "its driver was interrupted"))
-
-    def _unlike(self, ranks: Collection[int], reason: str) -> WorkerError:
-        failures = [Failure(rank, "aborted", reason) for rank in ranks]
-        return WorkerError("the last call", self.transport.num_workers, failures)
+            everyone = range(self.transport.num_workers)
+            self._recover(_unlike(self.transport, everyone, "its driver was interrupted"))
 
     def _call(self, method: str, *args: Any, ranks: Collection[int] | None = None) -> list[Any]:
         call = self.transport.call(method, *args, ranks=ranks)
@@ -301,3 +298,8 @@ class UpdatePipeline:
             raise
         finally:
             self._seconds["seconds_recover"] += time.perf_counter() - start
+
+
+def _unlike(transport: Transport, ranks: Collection[int], reason: str) -> WorkerError:
+    """These ranks may not have the state of the group."""
+    return WorkerError("the last call", transport.num_workers, [Failure(rank, "aborted", reason) for rank in ranks])
