@@ -20,6 +20,7 @@ from unison.errors import LearnerGroupError
 
 MOMENTS = {"update": ("before", "inside", "after"), "double": ("early", "late"), "often": ("between",), "copy": ()}
 RANKS = (1, 2, 3, 4)
+Case = tuple[int, int, list[str], int, str, set[int]]
 
 
 def double(learner: Any) -> None:
@@ -74,14 +75,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Undisturbe
 
 def kill(group: LearnerGroup, ranks: set[int]) -> None:
     """Between calls, whatever the Learners are at."""
-    pids = [group._transport.pids[rank] for rank in ranks]  # pyright: ignore
+    pids: list[int] = [group._transport.pids[rank] for rank in ranks]  # pyright: ignore
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     assert wait_until(lambda: not any(map(is_alive, pids)))
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[int, int, list[str], int, str, set[int]]:
+def cases(draw: st.DrawFn) -> Case:
     """Ranks, restarts, tasks, the one that is hit, the moment of it, who is killed."""
     ranks = draw(st.sampled_from(RANKS))
     tasks = draw(st.lists(st.sampled_from(["update", "update", "update", *MOMENTS]), min_size=2, max_size=5))
@@ -93,9 +94,7 @@ def cases(draw: st.DrawFn) -> tuple[int, int, list[str], int, str, set[int]]:
 
 @given(cases())
 @settings(max_examples=24, suppress_health_check=[HealthCheck.too_slow])
-def test_random_losses(
-    undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory, case: tuple[int, int, list[str], int, str, set]
-) -> None:
+def test_random_losses(undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory, case: Case) -> None:
     ranks, restarts, tasks, hit, moment, killed = case
     path = undisturbed.path(ranks, tasks)
     trap = Trap(tmp_path_factory.mktemp("trap"))
