@@ -241,9 +241,9 @@ class RunnerGroup(Runner):
         runner.rejoin()
 
 
-def _reported_by(metrics: Mapping[str, Any]) -> dict[str, float]:
+def _reported_by(metrics: Mapping[str, Any]) -> dict[str, int]:
     """What a single runner has reported of its counts; the rest it had still to report."""
     return {
-        "num_episodes": float(metrics["num_episodes_lifetime"] - metrics["num_episodes"]),
-        "num_env_steps_sampled": float(metrics["num_env_steps_lifetime"] - metrics["num_env_steps"]),
+        "num_episodes": metrics["num_episodes_lifetime"] - metrics["num_episodes"],
+        "num_env_steps_sampled": metrics["num_env_steps_lifetime"] - metrics["num_env_steps"],
     }
