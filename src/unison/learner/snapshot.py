@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from unison.learner.engines.torch_parts import copy_all
 from unison.learner.optimizer_slot import OptimizerSlot
 from unison.types import ModuleID
 
@@ -27,7 +28,7 @@ class Snapshot:
     def __init__(self, learner: "TorchLearner", module_ids: Collection[ModuleID]) -> None:
         self._learner = learner
         self._slots = learner.optimizers.active(module_ids)
-        self._tensors = list(tensors_of(learner, self._slots, module_ids).values())
+        self._tensors = tensors_of(learner, self._slots, module_ids)
         self.values = _copies(self._tensors, learner.snapshot_memory)
         learner.snapshot_memory = []
         self._counters, self._schedule_step = dict(learner.counters), learner.schedule_step
@@ -44,8 +45,7 @@ class Snapshot:
     def restore(self) -> None:
         """Put everything back as it was."""
         with torch.no_grad():
-            for tensor, value in zip(self._tensors, self.values, strict=True):
-                tensor.copy_(value)
+            _copy(self.values, self._tensors)
         self._learner.counters.update(self._counters)
         self._learner.schedule_step = self._schedule_step
         self._learner.generator.set_state(self._rng)
@@ -60,35 +60,53 @@ class Snapshot:
 
 def tensors_of(
     learner: "TorchLearner", slots: Sequence[OptimizerSlot], module_ids: Collection[ModuleID]
-) -> dict[str, Tensor]:
-    """By name, the tensors that an update of these modules, by these optimizers, may change."""
-    tensors: dict[str, Tensor] = {}
-    for slot in slots:
-        for number, group in enumerate(slot.groups):
-            for name, buffer in group.buffers().items():
-                if name not in ("gradients", "last_non_finite"):
-                    tensors[f"{slot.module_id}/{slot.name}/{number}/{name}"] = buffer
+) -> list[Tensor]:
+    """The tensors that an update of these modules, by these optimizers, may change; always in the same order."""
+    tensors = [
+        buffer
+        for slot in slots
+        for group in slot.groups
+        for name, buffer in group.buffers().items()
+        if name not in ("gradients", "last_non_finite")
+    ]
+    # Parameters without an optimizer may move as well: target networks do.
     for module_id in module_ids:
-        # Parameters without an optimizer may move as well: target networks do.
-        for name, parameter in learner.module[module_id].named_parameters():
-            if not learner.optimizers.is_owned(parameter):
-                tensors[f"fixed/{module_id}/{name}"] = parameter.detach()
-    for name, buffer in learner.module.named_buffers():
-        tensors[f"buffers/{name}"] = buffer
-    for module_id, named in learner.coefficients.items():
-        for name, coefficient in named.items():
-            tensors[f"coefficients/{module_id}/{name}"] = coefficient
-    return tensors | {f"precision/{name}": value for name, value in learner.precision.state.items()}
+        parameters = _held_by(learner.module[module_id], "_parameters")
+        tensors += [p.detach() for p in parameters if not learner.optimizers.is_owned(p)]
+    tensors += _held_by(learner.module, "_buffers")
+    for coefficients in learner.coefficients.values():
+        tensors += coefficients.values()
+    return [*tensors, *learner.precision.state.values()]
+
+
+def _held_by(module: torch.nn.Module, kind: str) -> list[Any]:
+    """The `_parameters` or `_buffers` of a module and all below it: torch's own walk makes names, and takes longer."""
+    held: list[Any] = []
+    parts = [module]
+    for part in parts:
+        parts += _filled(part, "_modules")
+        held += _filled(part, kind)
+    return held
+
+
+def _filled(part: Any, kind: str) -> list[Any]:
+    """What a module holds of a kind itself; a place that was registered without anything in it holds None."""
+    own: dict[str, Any] = part.__dict__[kind]
+    return [value for value in own.values() if value is not None]
 
 
 def _copies(tensors: list[Tensor], memory: list[Tensor]) -> list[Tensor]:
     """Copies of tensors, in `memory` if it fits: fresh memory costs as much again as the copying."""
-    if len(tensors) != len(memory) or any(not _alike(t, m) for t, m in zip(tensors, memory, strict=True)):
+    if len(tensors) != len(memory) or not all(map(_alike, tensors, memory)):
         return [tensor.detach().clone() for tensor in tensors]
     with torch.no_grad():
-        for tensor, copy_of_it in zip(tensors, memory, strict=True):
-            copy_of_it.copy_(tensor)
+        _copy(tensors, memory)
     return memory
+
+
+def _copy(tensors: list[Tensor], targets: list[Tensor]) -> None:
+    if tensors:
+        copy_all(targets, tensors)
 
 
 def _alike(tensor: Tensor, other: Tensor) -> bool:

@@ -67,9 +67,11 @@ class Ring:
         first = min(rows - skipped, self.capacity - start)
         for array, values in pairs:
             values = values if isinstance(array, np.ndarray) else torch.as_tensor(values)
+            if first == rows:
+                array[start : start + rows] = values
+                continue
             array[start : start + first] = values[skipped : skipped + first]
-            if skipped + first < rows:
-                array[: rows - skipped - first] = values[skipped + first :]
+            array[: rows - skipped - first] = values[skipped + first :]
         self.written += rows
 
     def take(self, name: str, places: Tensor) -> Tree:
