@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from unison.learner.engines.constants import lift_constants
+from unison.learner.engines.nodes import value
 from unison.learner.engines.recording import Call, Recording, Ref, Untraceable, storage_of, whole_storage
 from unison.learner.engines.torch_parts import PlainCode, pytree
 
@@ -184,9 +185,9 @@ class _Replay:
                 continue
             result: Any = call.operator(*args, **kwargs)
             made: list[Any] = list(result) if isinstance(result, tuple | list) else [result]  # pyright: ignore[reportUnknownArgumentType]
-            for ref, value in zip(call.outputs, made, strict=True):
+            for ref, output in zip(call.outputs, made, strict=True):
                 if ref is not None:
-                    values.setdefault(ref.index, value)
+                    values.setdefault(ref.index, output)
         return [memory[s] for s in self._state], [values[ref.index] for ref in self._outputs]
 
 
@@ -223,10 +224,19 @@ def _check_draw(call: Call) -> None:
 
 
 def _simplify(graph: torch.fx.Graph) -> None:
+    aten = torch.ops.aten
     for node in list(graph.nodes):
         # The state is cloned so that it may be written into; a graph without writes needs no clone.
-        is_state = node.target is torch.ops.aten.clone.default and node.args[0].op == "placeholder" and not node.kwargs
+        is_state = node.target is aten.clone.default and node.args[0].op == "placeholder" and not node.kwargs
         if node.op == "call_function" and (node.target in _IDENTITIES or is_state):
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
+        elif node.target is aten.copy.default and _alike(*map(value, node.args[:2])):
+            # Nothing of what is wholly written over counts: what else nobody reads is scratch.
+            node.target, node.args = aten.clone.default, (node.args[1],)
     graph.eliminate_dead_code()
+
+
+def _alike(target: Tensor, source: Tensor) -> bool:
+    same = target.shape == source.shape and target.dtype is source.dtype and target.device == source.device
+    return same and target.is_contiguous() and source.is_contiguous()
