@@ -11,7 +11,7 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from unison.config import AlgorithmConfig
-from unison.errors import StateError
+from unison.errors import LearnerGroupError, StateError
 from unison.learner.learner import Results
 from unison.learner_group.failures import Failure, WorkerError
 from unison.learner_group.recovery import recover
@@ -174,9 +174,12 @@ class UpdatePipeline:
 
     def drop(self, method: str, *args: Any) -> None:
         """Call a method of whichever Learners are there, after a failure."""
-        there = set(range(self.transport.num_workers)).difference(self.transport.lost)
-        with suppress(Exception):  # What failed before counts.
-            self._call(method, *args, ranks=sorted(there))
+        with self.turn:
+            with suppress(Exception):  # What failed before counts.
+                self.put_right()
+            there = set(range(self.transport.num_workers)).difference(self.transport.lost)
+            with suppress(Exception):
+                self._call(method, *args, ranks=sorted(there))
 
     def move_to(self, transport: Transport) -> None:
         """Go on with other Learners, in the same state."""
@@ -292,6 +295,8 @@ class UpdatePipeline:
             self.counts.failed += len(self._in_flight)
             self._in_flight.clear()
             self._restarts_in_a_row = 0  # whoever tries again after the error may
+            if isinstance(failure, LearnerGroupError):
+                self._was_interrupted = False  # those that are left have gone back, and can be asked
             raise
         except BaseException:
             self._was_interrupted = True

@@ -154,19 +154,16 @@ class LearnerWorker:
         self._change(number, partial(getattr(self.learner, method), **arguments))
 
     def _change(self, number: int, action: Callable[[], Any]) -> Any:
-        """Do something that several Learners do wholly or not at all, and so that it can be gone back on."""
-        last, before = self._num_changes, None
-        if self.learner.distributed:
-            self._sync()
-            before = copy.deepcopy(take_memento(self.learner))
+        """Do something wholly or not at all, and so that it can be gone back on."""
+        self._sync()
+        last, before = self._num_changes, copy.deepcopy(take_memento(self.learner))
         try:
             answer = action()
             self._num_changes = number
             self._leave()
         except BaseException:
             self._num_changes = last
-            if before is not None:
-                resume(self.learner, before)
+            resume(self.learner, before)
             raise
         self._before_change = before
         return answer

@@ -12,6 +12,7 @@ import pytest
 from support.learners import assert_same, make_columns
 from support.traps import Trap, make_trapped, states
 from unison import LearnerGroup
+from unison.errors import LearnerGroupError
 
 
 def interrupted(action: Callable[[], object], delay_s: float) -> None:
@@ -46,3 +47,19 @@ def test_interrupts(tmp_path: Path, ranks: int) -> None:
         for _ in range(int(stats["trained"])):
             update(undisturbed)
         assert_same(state, states(undisturbed))
+
+
+def test_interrupted_with_a_learner_lost_and_no_restart_left(tmp_path: Path) -> None:
+    """The error says that the state can be saved and that resize() goes on from it: so it is."""
+    with make_trapped(Trap(tmp_path), 2, max_learner_restarts=0) as group:
+        update(group)
+        pids: tuple[int, ...] = group._transport.pids  # pyright: ignore
+        os.kill(pids[1], signal.SIGSTOP)
+        interrupted(lambda: update(group), delay_s=0.3)
+        os.kill(pids[1], signal.SIGKILL)
+        with pytest.raises(LearnerGroupError, match="The state after 1 updates can be saved"):
+            update(group)
+        assert group.get_state()["learner"]["counters"]["num_updates"] == 1
+        group.resize(2)
+        update(group)
+        assert len(states(group)) > 0

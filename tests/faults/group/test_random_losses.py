@@ -146,13 +146,14 @@ def test_a_survivor_that_is_updates_ahead_goes_back_where_no_restart_is_left(
         assert_same(states(group), path[1])
 
 
-def test_a_change_that_fails_on_one_rank_is_made_on_none(undisturbed: Undisturbed, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_change_that_fails_on_one_rank_is_made_on_none(undisturbed: Undisturbed, tmp_path: Path, ranks: int) -> None:
     trap = Trap(tmp_path)
-    path = undisturbed.path(2, ["update", "double"])
-    with make_trapped(trap, 2) as group:
+    path = undisturbed.path(ranks, ["update", "double"])
+    with make_trapped(trap, ranks) as group:
         hand_in(group, 0)
         for moment in ("early", "late"):
-            trap.set(moment, "memory", 1)
+            trap.set(moment, "memory", ranks - 1)
             with pytest.raises(MemoryError):
                 group.foreach_learner(double)
             assert_same(states(group), path[1])

@@ -52,6 +52,22 @@ def test_async_updates_hand_out_tickets_and_are_counted() -> None:
         assert group.get_results() == []
 
 
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_change_that_fails_on_the_way_changes_nothing(error: type[BaseException]) -> None:
+    def train_and_fail(learner: Any) -> None:
+        for number in range(2):
+            learner.update_from_batch(make_columns(8, number))
+        raise error
+
+    with make_group() as group:
+        group.update_from_batch(make_columns(8))
+        before = group.get_weights()
+        with pytest.raises(error):
+            group.foreach_learner(train_and_fail)
+        assert_same(flat(before), flat(group.get_weights()))
+        assert group.update_from_batch(make_columns(8))[ALL_MODULES]["num_updates"] == 2
+
+
 def test_a_failed_update_is_counted_and_changes_nothing() -> None:
     with make_group() as group:
         before = group.get_weights()

@@ -133,7 +133,7 @@ def loss_shares(
 
 def _counts(before: Tensor, ranges: Mapping[int, tuple[int, int]]) -> Tensor:
     """The valid rows in each range, from the number of those before each row."""
-    starts, stops = torch.tensor(list(ranges.values())).view(-1, 2).unbind(1)
+    starts, stops = torch.tensor(list(ranges.values()), dtype=torch.int64).view(-1, 2).unbind(1)
     return before[stops] - before[starts]
 
 
