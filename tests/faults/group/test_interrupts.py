@@ -53,13 +53,13 @@ def test_interrupted_with_a_learner_lost_and_no_restart_left(tmp_path: Path) -> 
     """The error says that the state can be saved and that resize() goes on from it: so it is."""
     with make_trapped(Trap(tmp_path), 2, max_learner_restarts=0) as group:
         update(group)
-        pids: tuple[int, ...] = group._transport.pids  # pyright: ignore
-        os.kill(pids[1], signal.SIGSTOP)
+        pid = int(group._transport.pids[1])  # pyright: ignore
+        os.kill(pid, signal.SIGSTOP)
         interrupted(lambda: update(group), delay_s=0.3)
-        os.kill(pids[1], signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
         with pytest.raises(LearnerGroupError, match="The state after 1 updates can be saved"):
             update(group)
         assert group.get_state()["learner"]["counters"]["num_updates"] == 1
         group.resize(2)
         update(group)
-        assert len(states(group)) > 0
+        assert states(group)["counters/num_updates"] == 2
