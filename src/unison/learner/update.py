@@ -66,8 +66,8 @@ def run_update(
         learner.step = StepContext()
     _keep(learner, snapshot)
     learner.results[ALL_MODULES] |= {
-        "num_env_steps_trained": env_steps * num_iters,
-        "num_updates": learner.counters["num_updates"],
+        "num_env_steps_trained": float(env_steps * num_iters),
+        "num_updates": float(learner.counters["num_updates"]),
         "seconds_prepare": prepared - start,
         "seconds_steps": stepped - prepared,
         **learner.engine.report(),

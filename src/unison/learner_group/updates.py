@@ -259,12 +259,12 @@ class UpdatePipeline:
         totals = results[ALL_MODULES]
         trained_s = totals["seconds_prepare"] + totals["seconds_steps"]
         self._seconds["seconds_queued"] += max(0.0, time.perf_counter() - ticket.submitted_at - trained_s)
-        totals["ticket"] = ticket.number
-        totals["num_learner_restarts"] = self.counts.restarts
+        totals["ticket"] = float(ticket.number)
+        totals["num_learner_restarts"] = float(self.counts.restarts)
         if ticket.return_state:
             results["_rl_module_state_after_update"] = answers[0]["state"]
         self._restarts_in_a_row = 0
-        self.num_updates = totals["num_updates"]
+        self.num_updates = int(totals["num_updates"])
         self.counts.trained += 1
         self._in_flight.popleft()
         return results

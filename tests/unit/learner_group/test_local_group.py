@@ -33,7 +33,8 @@ def test_a_group_trains_as_its_learner_does() -> None:
         results = group.update_from_batch(columns, minibatch_size=8, num_iters=2)
         assert_same(flat(learner.get_module_state()), flat(group.get_weights()))
         assert results["default_policy"] == expected["default_policy"]
-        assert repr(results[ALL_MODULES]["ticket"]) == repr(results[ALL_MODULES]["num_updates"]) == "1"
+        assert {type(value) for value in results[ALL_MODULES].values()} == {float, str}
+        assert results[ALL_MODULES]["ticket"] == results[ALL_MODULES]["num_updates"] == 1
         assert group.is_local
         assert not group.is_remote
         assert len(group) == 1
@@ -41,7 +42,7 @@ def test_a_group_trains_as_its_learner_does() -> None:
 
 def test_async_updates_hand_out_tickets_and_are_counted() -> None:
     with make_group() as group:
-        tickets: list[int] = []
+        tickets: list[float] = []
         for number in range(5):
             ready = group.update_from_batch(make_columns(8, number), async_update=True)
             tickets += [result[ALL_MODULES]["ticket"] for result in ready]
