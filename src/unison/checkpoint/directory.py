@@ -4,6 +4,7 @@ import io
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -69,14 +70,19 @@ class CheckpointDirectory:
 
     def manifest(self) -> Manifest:
         """The verified manifest."""
-        self._refuse_run_folder()
-        stream, _ = self.open(MANIFEST)
+        try:
+            stream, _ = self.open(MANIFEST)
+        except CheckpointError:
+            self._refuse_run_folder()
+            raise
         with stream:
             return manifest_from_bytes(stream.readall(), self.where)
 
     def _refuse_run_folder(self) -> None:
         """Raise if this is no checkpoint, but a folder of some."""
-        inner = [path.parent for place in (".", "checkpoints") for path in self._path.glob(f"{place}/{_MANIFESTS}")]
+        inner: list[Path] = []
+        with suppress(OSError):  # it may be replaced meanwhile
+            inner = [path.parent for place in (".", "checkpoints") for path in self._path.glob(f"{place}/{_MANIFESTS}")]
         if inner and not (self._path / MANIFEST).exists():
             last = max(inner, key=lambda path: (len(path.name), path.name))
             raise CheckpointError(
