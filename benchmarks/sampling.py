@@ -94,8 +94,8 @@ def acting_row(name: str, space: Any, rows: int, model: dict[str, Any], repeats:
 
     calls = 20 if len(space.shape) > 1 else 300
 
-    def many(function: Callable[[], Any]) -> Callable[[], None]:
-        return lambda: [function() for _ in range(calls)] and None
+    def many(function: Callable[[], Any]) -> Callable[[], Any]:
+        return lambda: [function() for _ in range(calls)]
 
     with torch.no_grad():
         compiled = torch.compile(act, fullgraph=True)

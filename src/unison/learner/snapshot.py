@@ -45,7 +45,7 @@ class Snapshot:
     def restore(self) -> None:
         """Put everything back as it was."""
         with torch.no_grad():
-            _copy(self.values, self._tensors)
+            copy_all(self._tensors, self.values)
         self._learner.counters.update(self._counters)
         self._learner.schedule_step = self._schedule_step
         self._learner.generator.set_state(self._rng)
@@ -100,13 +100,8 @@ def _copies(tensors: list[Tensor], memory: list[Tensor]) -> list[Tensor]:
     if len(tensors) != len(memory) or not all(map(_alike, tensors, memory)):
         return [tensor.detach().clone() for tensor in tensors]
     with torch.no_grad():
-        _copy(tensors, memory)
+        copy_all(memory, tensors)
     return memory
-
-
-def _copy(tensors: list[Tensor], targets: list[Tensor]) -> None:
-    if tensors:
-        copy_all(targets, tensors)
 
 
 def _alike(tensor: Tensor, other: Tensor) -> bool:

@@ -11,11 +11,21 @@ from unison.types import ALL_MODULES, ModuleID
 
 _EVALUATION: Final[Mapping[str, Any]] = {
     **summarize([]),
-    **{"num_episodes": 0, "num_env_steps_sampled": 0, "agent_return_mean": {}, "module_return_mean": {}},
+    "num_episodes": 0,
+    "num_env_steps_sampled": 0,
+    "agent_return_mean": {},
+    "module_return_mean": {},
 }
 _EXPECTED: Final[Mapping[str, Any]] = {
-    **{ITERATION: 0, STEPS: 0, SECONDS: 0, "env_steps_per_second": 0, "timers": {}, "env_runners": {}, "learners": {}},
-    **{"evaluation": _EVALUATION, "confirmation": _EVALUATION},
+    ITERATION: 0,
+    STEPS: 0,
+    SECONDS: 0,
+    "env_steps_per_second": 0,
+    "timers": {},
+    "env_runners": {},
+    "learners": {},
+    "evaluation": _EVALUATION,
+    "confirmation": _EVALUATION,
 }
 """The results that every iteration may have; an empty dict stands for what only its first results tell."""
 
