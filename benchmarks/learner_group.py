@@ -73,10 +73,8 @@ def entries(engine: str, learners: Sequence[int], *, local: bool) -> list[Entry]
 
 def measure(report: Report, name: str, field: Field, work: Work, repeats: int) -> dict[str, Measured]:
     """Compare, and keep the data and who is missing."""
-    try:
+    with field:
         measured = field.compare(work.to_dict(), repeats)
-    finally:
-        field.stop()
     report.notes += [f"{name}: {who} left out: {reason}" for who, reason in field.missing.items()]
     report.data[name] = {who: {"seconds": m.seconds, **m.built} for who, m in measured.items()}
     print(f"{name} done", flush=True)

@@ -36,11 +36,8 @@ def main() -> None:
         for name in arguments.works:
             work = WORKS[name]
             entries = [*PEERS, *unison_entries(arguments.engines)]
-            field = Field(entries, arguments.peers, [arguments.core], log)
-            try:
+            with Field(entries, arguments.peers, [arguments.core], log) as field:
                 measured = field.compare(work.to_dict(), 2 if arguments.quick else arguments.repeats)
-            finally:
-                field.stop()
             add_work(report, name, work, measured, field.missing)
             print(f"{name} done", flush=True)
         show_log(log, report)

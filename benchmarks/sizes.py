@@ -31,14 +31,10 @@ def main() -> None:
     measured: dict[Work, dict[str, Measured]] = {}
     works = [make_work(*shape, width, minibatch) for shape, width, minibatch in product(SHAPES, WIDTHS, MINIBATCHES)]
     works = works[:2] if arguments.quick else works
-    with TemporaryFile() as log:
-        field = Field(entries, arguments.peers, [arguments.core], log)
-        try:
-            for work in works:
-                measured[work] = field.compare(work.to_dict(), arguments.repeats)
-                print(describe_size(work), cells(measured[work]), flush=True)
-        finally:
-            field.stop()
+    with TemporaryFile() as log, Field(entries, arguments.peers, [arguments.core], log) as field:
+        for work in works:
+            measured[work] = field.compare(work.to_dict(), arguments.repeats)
+            print(describe_size(work), cells(measured[work]), flush=True)
     for engine in arguments.engines:
         add_engine(report, f"unison {engine}", measured)
     add_best(report, measured)

@@ -1,21 +1,22 @@
-"""Contenders: each a process in its own interpreter, pinned, kept alive, and run in turn."""
+"""Contenders: each a process in its own interpreter, pinned and kept alive; they run in turn, the others stopped."""
 
 import json
-import os
+import signal
 import statistics
-import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
-from harness.machine import pin
+from harness.family import Family
 from harness.options import ENGINES
 
 SCRIPTS = Path(__file__).parents[1] / "peers"
-_ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+SETTLE_S = 0.5
+"""From when a contender's processes go on to its turn."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,9 @@ def unison_entries(engines: Sequence[str]) -> list[Entry]:
 
 
 class Contender:
-    """A running contender.
+    """A contender whose processes run while it is asked something, and are stopped otherwise.
+
+    Else what they do by themselves, such as the threads of an idle cluster, would take time from whose turn it is.
 
     Args:
         entry: who.
@@ -64,42 +67,45 @@ class Contender:
 
     def __init__(self, entry: Entry, python: Path, cores: Sequence[int], log: IO[bytes]) -> None:
         self.name, self._changes = entry.name, dict(entry.changes)
-        environment = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1"), "CUDA_VISIBLE_DEVICES": ""}
-        self._process = subprocess.Popen(
-            [str(python), str(SCRIPTS / entry.script), *entry.arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=environment,
-            text=True,
-            bufsize=1,
-            preexec_fn=partial(pin, list(cores)),
-        )
+        self._family = Family([str(python), str(SCRIPTS / entry.script), *entry.arguments], cores, log)
+
+    def rest(self) -> None:
+        """Wait for its turn, stopped."""
+        self._family.freeze()
 
     def build(self, work: Mapping[str, Any]) -> dict[str, Any]:
         """Prepare this work and warm up."""
-        return self.ask({"do": "build", "work": {**work, **self._changes}})
+        return self._ask({"do": "build", "work": {**work, **self._changes}})
 
-    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def run(self) -> dict[str, Any]:
+        """Run it, after what its processes have to catch up with and a run that does not count."""
+        return self._ask({"do": "run"}, settle=True)
+
+    def _ask(self, request: Mapping[str, Any], *, settle: bool = False) -> dict[str, Any]:
         """Its answer; `{"error": ...}` also where it has died."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
+        self._family.thaw()
         try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            line = self._process.stdout.readline()
+            if settle:
+                time.sleep(SETTLE_S)
+                self._exchange(request)
+            return self._exchange(request)
+        finally:
+            self.rest()
+
+    def _exchange(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        process = self._family.process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(request) + "\n")
+            line = process.stdout.readline()
         except BrokenPipeError:
             line = ""
-        return json.loads(line) if line else {"error": f"the process ended with {self._process.wait()}"}
+        return json.loads(line) if line else {"error": f"the process ended with {process.wait()}"}
 
-    def stop(self) -> None:
-        """End it."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+    def stop(self, patience_s: float) -> None:
+        """End it, within this time in order."""
+        self._family.end(patience_s)
 
 
 @dataclass
@@ -133,7 +139,7 @@ def cpu_ratio(slower: Measured, faster: Measured) -> float:
 
 
 class Field:
-    """All contenders of a benchmark.
+    """All contenders of a benchmark; they are there inside `with`.
 
     Args:
         entries: who is to take part; those without an interpreter are left out.
@@ -146,12 +152,31 @@ class Field:
         self.missing: dict[str, str] = {}
         """Who does not take part, and why."""
         self._contenders: list[Contender] = []
+        self._commands: list[tuple[Entry, Path]] = []
         for entry in entries:
             python = entry.find_python(peers)
             if python is None:
                 self.missing[entry.name] = "not installed: benchmarks/setup_peers.sh DIR, then --peers DIR"
             else:
-                self._contenders.append(Contender(entry, python, cores, log))
+                self._commands.append((entry, python))
+        self._cores, self._log = cores, log
+
+    def __enter__(self) -> "Field":
+        signal.signal(signal.SIGTERM, _exit)
+        try:
+            for entry, python in self._commands:
+                self._contenders.append(Contender(entry, python, self._cores, self._log))
+                self._contenders[-1].rest()
+        except BaseException as error:
+            self.__exit__(type(error))
+            raise
+        return self
+
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        """End all, each whatever befalls the others."""
+        with ExitStack() as stack:
+            for contender in self._contenders:
+                stack.callback(contender.stop, 2.0 if failed else 20.0)
 
     def compare(self, work: Mapping[str, Any], repeats: int) -> dict[str, Measured]:
         """Build the work in every contender, then run them in turn; who can't is noted in `missing`."""
@@ -168,17 +193,17 @@ class Field:
         for turn in range(repeats):
             shift = turn % max(1, len(taking_part))
             for contender in [*taking_part[shift:], *taking_part[:shift]]:
-                answer = contender.ask({"do": "run"})
+                answer = contender.run()
                 if "error" in answer:
                     raise RuntimeError(f"{contender.name}: {answer['error']}")
                 measured[contender.name].seconds.append(answer["seconds"])
                 measured[contender.name].cpu_seconds.append(answer["cpu_seconds"])
         return measured
 
-    def stop(self) -> None:
-        """End all."""
-        for contender in self._contenders:
-            contender.stop()
+
+def _exit(*_: object) -> NoReturn:
+    """SIGTERM ends a benchmark as Ctrl-C does: not without its contenders, which may be stopped."""
+    sys.exit(128 + signal.SIGTERM)
 
 
 def _refusal(name: str, answer: Mapping[str, Any]) -> str | None:

@@ -7,11 +7,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+_ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
 
 def pin(cores: list[int]) -> None:
     """Let this process, and those that it starts, run on these cores alone (where the system can do it)."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
+
+
+def one_thread_environment() -> dict[str, str]:
+    """The environment of a contender: this one with one thread for every library, and no GPU."""
+    return {**os.environ, **dict.fromkeys(_ONE_THREAD, "1"), "CUDA_VISIBLE_DEVICES": ""}
 
 
 def available_cores() -> list[int]:

@@ -1,7 +1,6 @@
 """Whole processes, timed from start to end, in turn."""
 
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from harness.machine import pin
+from harness.machine import one_thread_environment, pin
 
 
 @dataclass
@@ -66,11 +65,9 @@ def run_in_turn(
 
 
 def _run(command: Sequence[str], cores: Sequence[int]) -> subprocess.CompletedProcess[str]:
-    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    environment = {**os.environ, **one_thread, "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
         list(command),
-        env=environment,
+        env=one_thread_environment(),
         capture_output=True,
         text=True,
         check=False,
