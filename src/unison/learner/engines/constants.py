@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from unison.learner.engines.nodes import call, fake_mode_of, value
+from unison.learner.engines.nodes import call, converted, value, without_data
 
 _aten: Any = torch.ops.aten
 _BY_TENSOR: dict[Any, Any] = {
@@ -25,12 +25,13 @@ _BY_TENSOR: dict[Any, Any] = {
 """Operations that take a number, and those that take a tensor of no dimensions in its place."""
 
 
-def lift_constants(graph: fx.Graph, place: fx.Node) -> Tensor:
+def lift_constants(graph: fx.Graph, place: fx.Node, device: torch.device) -> Tensor:
     """Make the floats of a graph's operations an input.
 
     Args:
         graph: changed in place.
         place: the new input comes in front of this node.
+        device: where its values will lie.
 
     Returns:
         [K] float64: what to pass for the new input.
@@ -46,17 +47,13 @@ def lift_constants(graph: fx.Graph, place: fx.Node) -> Tensor:
             if isinstance(argument, float):
                 found.append((node, position))
                 values.append(argument)
-    constants = torch.tensor(values, dtype=torch.float64, device=_device(graph))
+    constants = torch.tensor(values, dtype=torch.float64, device=device)
     with graph.inserting_before(place):
         whole = graph.placeholder("constants")
-    whole.meta["val"] = fake_mode_of(graph).from_tensor(constants)
+    whole.meta["val"] = without_data(constants)
     for number, (node, position) in enumerate(found):
         with graph.inserting_before(node):
-            constant = call(graph, _aten.select.int, whole, 0, number)
-            dtype = _dtype(node)
-            if dtype is not torch.float64:
-                # Not aten.to, which compiled C++ would have to ask Python for.
-                constant = call(graph, torch.ops.prims.convert_element_type.default, constant, dtype)
+            constant = converted(graph, call(graph, _aten.select.int, whole, 0, number), _dtype(node))
         node.target = _BY_TENSOR.get(node.target, node.target)
         node.update_arg(position, constant)
     return constants
@@ -79,7 +76,3 @@ def _dtype(node: fx.Node) -> torch.dtype:
 
 def _has_values(node: fx.Node) -> bool:
     return all("val" in operand.meta for operand in node.all_input_nodes)
-
-
-def _device(graph: fx.Graph) -> torch.device:
-    return next(value(n).device for n in graph.nodes if n.op == "placeholder")

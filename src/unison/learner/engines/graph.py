@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from unison.learner.engines.constants import lift_constants
+from unison.learner.engines.functional import functional_graph
 from unison.learner.engines.nodes import value
 from unison.learner.engines.recording import Call, Recording, Ref, Untraceable, storage_of, whole_storage
-from unison.learner.engines.torch_parts import PlainCode, pytree
+from unison.learner.engines.torch_parts import pytree
 
 _IDENTITIES = {
     torch.ops.aten.detach.default,
@@ -128,23 +128,18 @@ def _functional_graph(
     for call in draws:
         _check_draw(call)
     replay = _Replay(recording, views, state, captured, outputs)
-    examples = (
-        [storages[s] for s in state],
-        [storages[s] for s in captured],
-        [tensor for _, tensor in recording.inputs],
-        [recording.values[_first(call).index] for call in draws],
-    )
-    functional: Any = torch.func.functionalize(replay, remove="mutations")
-    with torch.no_grad():
-        trace = make_fx(functional, decomposition_table=dict(decompositions), tracing_mode="fake")
-        module = trace(*examples)
+    examples = [
+        *(storages[s] for s in (*state, *captured)),
+        *(tensor for _, tensor in recording.inputs),
+        *(recording.values[_first(call).index] for call in draws),
+    ]
+    module = functional_graph(replay, examples, decompositions)
     _simplify(module.graph)
     inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
     first = len(state) + len(captured)
     used = [bool(node.users) for node in inputs[first : first + len(recording.inputs)]]
     after: Any = [*inputs[first:], *(node for node in module.graph.nodes if node.op != "placeholder")]
-    constants = lift_constants(module.graph, after[0])
-    module.graph.set_codegen(PlainCode())
+    constants = lift_constants(module.graph, after[0], examples[0].device)
     module.recompile()
     return FunctionalGraph(module, views, state, captured, used, draws, constants)
 
@@ -161,15 +156,13 @@ class _Replay:
         self._captured = captured
         self._outputs = outputs
 
-    def __call__(
-        self, state: list[Tensor], captured: list[Tensor], minibatch: list[Tensor], noise: list[Tensor]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        memory = {s: tensor.clone() for s, tensor in zip(self._state, state, strict=True)}
-        memory |= dict(zip(self._captured, captured, strict=True))
-        values = {ref.index: t for (ref, _), t in zip(self._recording.inputs, minibatch, strict=True)}
+    def __call__(self, *tensors: Tensor) -> list[Tensor]:
+        """State, captured, minibatch and noise in; new state and outputs out."""
+        given = iter(tensors)
+        memory = {s: next(given).clone() for s in self._state} | {s: next(given) for s in self._captured}
+        values = {ref.index: next(given) for ref, _ in self._recording.inputs}
         for (ref, _), view in zip(self._recording.externals, self._views, strict=True):
             values[ref.index] = _piece(memory[view.storage], view)
-        draws = iter(noise)
 
         def load(argument: Any) -> Any:
             return values[argument.index] if isinstance(argument, Ref) else argument
@@ -178,17 +171,17 @@ class _Replay:
             args, kwargs = pytree.tree_map(load, (call.args, call.kwargs))
             if call.draws:
                 if call.mutates:
-                    args[0].copy_(next(draws))
+                    args[0].copy_(next(given))
                     values.setdefault(_first(call).index, args[0])
                 else:
-                    values[_first(call).index] = next(draws)
+                    values[_first(call).index] = next(given)
                 continue
             result: Any = call.operator(*args, **kwargs)
             made: list[Any] = list(result) if isinstance(result, tuple | list) else [result]  # pyright: ignore[reportUnknownArgumentType]
             for ref, output in zip(call.outputs, made, strict=True):
                 if ref is not None:
                     values.setdefault(ref.index, output)
-        return [memory[s] for s in self._state], [values[ref.index] for ref in self._outputs]
+        return [*(memory[s] for s in self._state), *(values[ref.index] for ref in self._outputs)]
 
 
 def _piece(memory: Tensor, view: View) -> Tensor:

@@ -15,7 +15,7 @@ from unison.learner.engines.cache import cache_directory
 from unison.learner.engines.compiled import CompiledEngine
 from unison.learner.engines.feed import Feed
 from unison.learner.engines.fingerprint import fingerprint
-from unison.learner.engines.nodes import call, fake_mode_of, value
+from unison.learner.engines.nodes import call, converted, value
 from unison.learner.engines.program import Job, Outputs, Program
 from unison.learner.engines.side_by_side import side_by_side
 from unison.learner.engines.together import Together, stacked
@@ -163,7 +163,8 @@ def _decompositions() -> dict[Any, Any]:
 
 def _in_place(traced: TracedStep, modules: int) -> tuple[torch.fx.GraphModule, list[Any], Any]:
     """The graph with flat inputs and outputs, which writes the new state over the old and stacks the metrics."""
-    batched = side_by_side(traced.graph.module, modules, _decompositions())
+    device = traced.graph.constants.device
+    batched = side_by_side(traced.graph.module, modules, device, _decompositions())
     source = batched.graph
     graph = torch.fx.Graph()
     values: dict[Any, Any] = {}
@@ -173,18 +174,19 @@ def _in_place(traced: TracedStep, modules: int) -> tuple[torch.fx.GraphModule, l
     new, outputs = list(result[:count]), list(result[count:])
     aten = torch.ops.aten
     lead = [] if modules == 1 else [modules]
-
-    def as_float(output: Any) -> Any:
-        # Not aten.to, which compiled C++ would have to ask Python for.
-        if value(output).dtype is torch.float32:
-            return output
-        return call(graph, torch.ops.prims.convert_element_type.default, output, torch.float32)
-
-    logged = [call(graph, aten.reshape.default, as_float(output), [*lead, 1]) for output in outputs[:num_metrics]]
+    floats = [converted(graph, output, torch.float32) for output in outputs[:num_metrics]]
+    logged = [call(graph, aten.reshape.default, output, [*lead, 1]) for output in floats]
     metrics = call(graph, aten.cat.default, logged, -1) if logged else call(graph, aten.full.default, [*lead, 0], 0.0)
     for old, new_value, scratch in zip(places, new, traced.scratch, strict=False):
         if not scratch:
             call(graph, aten.copy_.default, old, new_value)
     graph.output((metrics, *outputs[num_metrics:]))
     module = torch.fx.GraphModule(batched, graph)
-    return module, [value(node) for node in graph.nodes if node.op == "placeholder"], fake_mode_of(graph)
+    fake_mode = _torch_module("torch._subclasses.fake_tensor").FakeTensorMode()
+    inputs = [value(node) for node in graph.nodes if node.op == "placeholder"]
+    with fake_mode:
+        examples = [torch.empty_strided(v.shape, v.stride(), dtype=v.dtype, device=device) for v in inputs]
+    _torch_module("torch.fx.passes.fake_tensor_prop").FakeTensorProp(module, fake_mode).propagate_dont_convert_inputs(
+        *examples
+    )
+    return module, examples, fake_mode

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from torch import fx
+import torch
+from torch import Tensor, fx
 
 from unison.learner.engines.torch_parts import map_arg
 
@@ -10,8 +11,17 @@ from unison.learner.engines.torch_parts import map_arg
 def call(graph: fx.Graph, operator: Any, *args: Any) -> fx.Node:
     """A new call at the graph's point of insertion, with the shape and dtype of its result."""
     made = graph.call_function(operator, args)
-    with fake_mode_of(graph):
-        made.meta["val"] = operator(*map_arg(args, value))
+    made.meta["val"] = without_data(operator(*map_arg(args, _zeros)))
+    return made
+
+
+def converted(graph: fx.Graph, node: fx.Node, dtype: torch.dtype) -> fx.Node:
+    """What a node stands for, as another dtype."""
+    if value(node).dtype is dtype:
+        return node
+    # Not aten.to, which compiled C++ would have to ask Python for.
+    made = graph.call_function(torch.ops.prims.convert_element_type.default, (node, dtype))
+    made.meta["val"] = value(node).to(dtype)
     return made
 
 
@@ -20,6 +30,11 @@ def value(node: fx.Node) -> Any:
     return node.meta["val"]
 
 
-def fake_mode_of(graph: fx.Graph) -> Any:
-    """The mode that the tensors of a graph belong to."""
-    return value(next(node for node in graph.nodes if "val" in node.meta)).fake_mode
+def without_data(tensor: Tensor) -> Tensor:
+    """A tensor of the same shape, strides and dtype, in no memory."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
+def _zeros(node: fx.Node) -> Tensor:
+    # Torch knows the shapes of some operations without data only by its compiler, which takes a second to import.
+    return torch.zeros_like(value(node), device="cpu")

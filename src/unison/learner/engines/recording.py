@@ -6,7 +6,9 @@ by what they are, not by what a list says; those it writes into are the state of
 """
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -137,7 +139,7 @@ def record(step: Callable[[], Any], inputs: Sequence[Tensor]) -> Recording:
     device = inputs[0].device
     states = torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     try:
-        with _NoReads(), recorder:
+        with _uncompiled(), _NoReads(), recorder:
             result = step()
         return recorder.finish(result)
     finally:
@@ -145,6 +147,11 @@ def record(step: Callable[[], Any], inputs: Sequence[Tensor]) -> Recording:
         if states[1] is not None:
             torch.cuda.set_rng_state(states[1], device)
         recorder.undo()
+
+
+def _uncompiled() -> AbstractContextManager[None]:
+    """What users gave to torch.compile runs as it is written. Where they use none of it, its import would take long."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 class _NoReads(TorchFunctionMode):
@@ -159,6 +166,10 @@ class _NoReads(TorchFunctionMode):
 
 
 class _Recorder(TorchDispatchMode):
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # To skip torch's compiler is to import it.
+
     def __init__(self, inputs: Sequence[Tensor]) -> None:
         super().__init__()  # pyright: ignore[reportUnknownMemberType]  # torch leaves it untyped
         self._recording = Recording()

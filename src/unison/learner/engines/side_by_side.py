@@ -4,27 +4,30 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch.fx.experimental.proxy_tensor import make_fx
+
+from unison.learner.engines.functional import functional_graph
+from unison.learner.engines.nodes import value
 
 _aten: Any = torch.ops.aten
 _prims: Any = torch.ops.prims
 
 
-def side_by_side(module: torch.fx.GraphModule, count: int, decompositions: Mapping[Any, Any]) -> torch.fx.GraphModule:
+def side_by_side(
+    module: torch.fx.GraphModule, count: int, device: torch.device, decompositions: Mapping[Any, Any]
+) -> torch.fx.GraphModule:
     """The graph of `count` modules at once, by torch.func.vmap; of one, the graph itself.
 
     Args:
         module: takes tensors one after another and returns a list of tensors.
         count: the number of modules.
+        device: where they lie.
         decompositions: rules that replace operations by simpler ones.
     """
     if count == 1:
         return module
-    values = [node.meta["val"] for node in module.graph.nodes if node.op == "placeholder"]
-    with torch.no_grad():
-        examples = [torch.empty((count, *v.shape), dtype=v.dtype, device=v.device) for v in values]
-        batched: Any = torch.func.vmap(_Interpreter(module).run)
-        return make_fx(batched, dict(decompositions), tracing_mode="fake")(*examples)
+    inputs = [value(node) for node in module.graph.nodes if node.op == "placeholder"]
+    examples = [torch.zeros((count, *v.shape), dtype=v.dtype, device=device) for v in inputs]
+    return functional_graph(torch.func.vmap(_Interpreter(module).run), examples, decompositions)
 
 
 class _Interpreter(torch.fx.Interpreter):

@@ -10,8 +10,6 @@ pytree: Any = import_module("torch.utils._pytree")
 """The only tree code that torch's tracers accept."""
 map_arg: Any = import_module("torch.fx.node").map_arg
 """Applies a function to the nodes within a node's arguments."""
-PlainCode: Any = import_module("torch.fx.graph").CodeGen
-"""The signature of a graph whose inputs come one after another."""
 core: Any = import_module("torch._C")
 """Torch's switches without a public name."""
 

@@ -12,7 +12,7 @@ from unison.data.tensors import TensorColumns
 from unison.learner.engines.bindings import Bindings, Guards, is_scratch
 from unison.learner.engines.effects import Effects
 from unison.learner.engines.graph import FunctionalGraph, GraphMaker
-from unison.learner.engines.rank_sums import TracedCollective
+from unison.learner.engines.rank_sums import TracedCollective, muted
 from unison.learner.engines.recording import Recording, Ref, Untraceable, record, storage_of
 from unison.learner.engines.torch_parts import TRACING, core
 from unison.learner.engines.watching import Path, Spy
@@ -130,7 +130,7 @@ def trace_step(
     Raises:
         Untraceable: with the reason and the line that causes it.
     """
-    with TRACING:
+    with TRACING, muted(learner.collective):
         return _trace(learner, columns, window, shared=shared, maker=maker or GraphMaker())
 
 
