@@ -224,7 +224,7 @@ class LearnerGroup:
                 self.replace_should_update(new_should_module_be_updated)
         except BaseException:
             del self._factory.added[module_id]
-            self._updates.drop("drop_module", module_id)
+            self._updates.undo("drop_module", module_id)
             raise
         self._outside_changes += 1
 
@@ -245,7 +245,8 @@ class LearnerGroup:
             self._change_all("replace_should_update", should_update=should_update)
         except BaseException:
             self._factory.should_update = before
-            self._updates.drop("ask", "replace_should_update", {"should_update": before})
+            undone = {"should_update": before}
+            self._updates.undo("change", self._updates.num_changes, "replace_should_update", undone)
             raise
 
     @property

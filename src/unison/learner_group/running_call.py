@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 from unison.learner_group.collectives import CollectiveTimeout
 from unison.learner_group.failures import Failure
@@ -22,6 +22,20 @@ class RunningCall(Call):
     def is_done(self) -> bool:
         """Whether every rank has answered or is gone."""
         return len(self.results) + len(self.failures) == len(self.ranks)
+
+    def take(self, rank: int, failure: Failure | None, value: object) -> None:
+        """What a rank has answered, or how it failed."""
+        if failure:
+            self.results.pop(rank, None)
+            self.failures[rank] = failure
+        else:
+            self.results[rank] = value
+
+    def refuse(self) -> Self:
+        """It stands behind a call that has failed, and is not made."""
+        reason = "it was called after another rank had failed, and did nothing"
+        self.failures = {rank: Failure(rank, "aborted", reason) for rank in self.ranks}
+        return self
 
     def failures_with_cause(self) -> list[Failure]:
         """Its failures; where ranks gave up for no other reason than being late, that is the cause."""

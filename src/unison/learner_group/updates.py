@@ -93,7 +93,8 @@ class UpdatePipeline:
         self.counts = UpdateCounts()
         self.num_updates = 0
         """The updates in the Learners' state; a failed one is undone to here."""
-        self._num_changes = 0
+        self.num_changes = 0
+        """The changes from outside that all Learners have made; a failed one is undone to here."""
         self._blank: set[int] = set()
         """Ranks whose state is not the group's, after a recovery that did not succeed."""
         self._was_interrupted = False
@@ -168,12 +169,12 @@ class UpdatePipeline:
     @_alone
     def change(self, method: str, *args: Any) -> list[Any]:
         """Call a method of all Learners that changes them: all of them, or none where this raises."""
-        answers = self.call(method, self._num_changes + 1, *args)
-        self._num_changes += 1
+        answers = self.call(method, self.num_changes + 1, *args)
+        self.num_changes += 1
         return answers
 
-    def drop(self, method: str, *args: Any) -> None:
-        """Call a method of whichever Learners are there, after a failure."""
+    def undo(self, method: str, *args: Any) -> None:
+        """Call a method of whichever Learners are there that takes back what failed on others; it does not count."""
         with self.turn:
             with suppress(Exception):  # What failed before counts.
                 self.put_right()
@@ -185,7 +186,7 @@ class UpdatePipeline:
         """Go on with other Learners, in the same state."""
         self.transport = transport
         self._blank.clear()
-        self._num_changes = 0
+        self.num_changes = 0
 
     def survive(self, attempt: Callable[[], T]) -> T:
         """Make an attempt again and again, with all ranks whole before each, until none is lost in it.
@@ -277,7 +278,7 @@ class UpdatePipeline:
                 while self._in_flight:
                     self._finished.append(self._close_oldest(self._gather_oldest()))
             allowed = self._config.max_learner_restarts - self._restarts_in_a_row
-            moment = Moment(self.num_updates, self._num_changes)
+            moment = Moment(self.num_updates, self.num_changes)
             restarts = recover(self.transport, error, moment, self._blank, allowed=allowed)
             self._was_interrupted = False
             self._restarts_in_a_row += restarts

@@ -16,6 +16,7 @@ from unison.modules.spaces import Space
 from unison.sampling.environments import Copies
 from unison.sampling.metrics import SamplingMetrics, summarize
 from unison.sampling.quota import Quota
+from unison.sampling.redistribution import merge_into_one
 from unison.sampling.runner import Runner
 from unison.sampling.seeding import Seeds
 from unison.types import ModuleID
@@ -232,14 +233,17 @@ class LocalRunner(Runner, ABC):
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a state of `get_state`: running episodes are abandoned, environments reset by the saved seeds.
 
+        From the state of a group of runners it takes over what they have counted and learned together.
+
         Raises:
             StateError: the state lacks a part.
         """
-        if "runners" in state:
-            state = state["runners"][0]  # that of a group of runners: the first goes on
-        missing = sorted(self.get_state().keys() - state.keys())
+        own = self.get_state()
+        missing = sorted({part for saved in state.get("runners", [state]) for part in own.keys() - saved.keys()})
         if missing:
             raise StateError(f"The state of the env runner lacks {missing}.")
+        if "runners" in state:
+            state = merge_into_one(state, own, self.config.metrics_window)
         self._set_own_state(state)
         self._seeds.set_state(state["seeds"])
         self._metrics.set_state(state["metrics"])

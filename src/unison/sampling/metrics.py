@@ -146,18 +146,26 @@ class SamplingMetrics:
         self.num_episodes_lifetime = int(state["num_episodes_lifetime"])
 
 
-def merge_reports(states: Sequence[Mapping[str, Any]], window: int) -> dict[str, Any]:
-    """One report from the states of several SamplingMetrics: averages over `window` episodes, lifetime counts."""
+def merge_states(states: Sequence[Mapping[str, Any]], window: int, reported: Mapping[str, int]) -> dict[str, Any]:
+    """One state from those of several SamplingMetrics, whose counts were reported together up to `reported`."""
     share = max(1, window // max(1, len(states)))
-    episodes = [episode for state in states for episode in state["episodes"][-share:]]
     members = _Members(window)
     for state in states:
         members.extend(state.get("members", ()), share)
-    return (
-        _averages([r for r, _ in episodes], [n for _, n in episodes])
-        | {
-            "num_episodes_lifetime": sum(state["num_episodes_lifetime"] for state in states),
-            "num_env_steps_sampled_lifetime": sum(state["num_env_steps_lifetime"] for state in states),
-        }
-        | (members.report() if any("members" in state for state in states) else {})
-    )
+    episodes = sum(state["num_episodes_lifetime"] for state in states)
+    env_steps = sum(state["num_env_steps_lifetime"] for state in states)
+    return ({"members": members.get_state()} if any("members" in state for state in states) else {}) | {
+        "episodes": [episode for state in states for episode in state["episodes"][-share:]],
+        "num_episodes": episodes - reported["num_episodes"],
+        "num_env_steps": env_steps - reported["num_env_steps_sampled"],
+        "num_env_steps_lifetime": env_steps,
+        "num_episodes_lifetime": episodes,
+    }
+
+
+def merge_reports(states: Sequence[Mapping[str, Any]], window: int, reported: Mapping[str, int]) -> dict[str, Any]:
+    """One report of several SamplingMetrics, whose counts were reported together up to `reported`."""
+    merged = merge_states(states, window, reported)
+    one = SamplingMetrics(max(window, len(states)), has_members="members" in merged)
+    one.set_state(merged)
+    return one.report()

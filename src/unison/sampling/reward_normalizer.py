@@ -1,6 +1,7 @@
 """Rewards on the scale of the return."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, final
 
 import numpy as np
@@ -10,6 +11,42 @@ from unison.errors import StateError
 Array = np.ndarray[Any, Any]
 _CLIP: Final = 10.0
 _SMALLEST_VARIANCE: Final = 1e-8
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and variance of so many values."""
+
+    count: int = 0
+    mean: float = 0.0
+    variance: float = 0.0
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> "Statistics":
+        """Those of a saved state; raises StateError if it lacks a part."""
+        missing = sorted(cls.__dataclass_fields__.keys() - state.keys())
+        if missing:
+            raise StateError(f"The reward normalizer's state lacks {missing}.")
+        return cls(int(state["count"]), float(state["mean"]), float(state["variance"]))
+
+    def merged_with(self, other: "Statistics") -> "Statistics":
+        """Those of both sets of values together (Chan, Golub and LeVeque 1979)."""
+        count = self.count + other.count
+        if other.count == 0:
+            return self
+        delta = other.mean - self.mean
+        squares = self.variance * self.count + other.variance * other.count
+        variance = (squares + delta**2 * self.count * other.count / count) / count
+        return Statistics(count, self.mean + delta * other.count / count, variance)
+
+
+def spread_evenly(states: Iterable[Mapping[str, Any]], number: int) -> list[dict[str, Any]]:
+    """States for `number` RewardNormalizers that together have seen what those with these states have seen."""
+    total = Statistics()
+    for state in states:
+        total = total.merged_with(Statistics.of(state))
+    count, rest = divmod(total.count, number)
+    return [asdict(replace(total, count=count + (index < rest))) for index in range(number)]
 
 
 @final
@@ -28,14 +65,13 @@ class RewardNormalizer:
 
     def __init__(self, gamma: float) -> None:
         self._gamma = gamma
-        self._count = 0
-        self._mean = 0.0
-        self._variance = 0.0
+        self._statistics = Statistics()
 
     @property
     def scale(self) -> float:
         """What rewards are divided by; 1 until returns have varied."""
-        return float(np.sqrt(self._variance)) if self._variance > _SMALLEST_VARIANCE else 1.0
+        variance = self._statistics.variance
+        return float(np.sqrt(variance)) if variance > _SMALLEST_VARIANCE else 1.0
 
     def __call__(self, rewards: Array, begins: Array, valid: Array, running: Array) -> Array:
         """Take in a sample and normalize it.
@@ -54,24 +90,15 @@ class RewardNormalizer:
             discounted = self._gamma * np.where(begins[:, step], 0.0, running) + rewards[:, step]
             running[:] = np.where(valid[:, step], discounted, running)
             returns[:, step] = running
-        self._merge(returns[valid & np.isfinite(returns)])
+        finite = returns[valid & np.isfinite(returns)]
+        if len(finite):
+            new = Statistics(len(finite), float(finite.mean()), float(finite.var()))
+            self._statistics = self._statistics.merged_with(new)
         return np.clip(rewards / self.scale, -_CLIP, _CLIP).astype(np.float32)
-
-    def _merge(self, returns: Array) -> None:
-        """Add values to mean and variance (Chan, Golub and LeVeque 1979)."""
-        count = len(returns)
-        if count == 0:
-            return
-        total = self._count + count
-        delta = float(returns.mean()) - self._mean
-        squares = self._variance * self._count + float(returns.var()) * count
-        self._variance = (squares + delta**2 * self._count * count / total) / total
-        self._mean += delta * count / total
-        self._count = total
 
     def get_state(self) -> dict[str, Any]:
         """The statistics, for `set_state`."""
-        return {"count": self._count, "mean": self._mean, "variance": self._variance}
+        return asdict(self._statistics)
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Take over statistics.
@@ -79,7 +106,4 @@ class RewardNormalizer:
         Raises:
             StateError: `state` lacks a part.
         """
-        missing = sorted({"count", "mean", "variance"} - state.keys())
-        if missing:
-            raise StateError(f"The reward normalizer's state lacks {missing}.")
-        self._count, self._mean, self._variance = int(state["count"]), float(state["mean"]), float(state["variance"])
+        self._statistics = Statistics.of(state)

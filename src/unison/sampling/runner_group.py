@@ -11,6 +11,7 @@ from unison.learner_group.failures import WorkerError
 from unison.learner_group.transport import Transport
 from unison.modules import SingleAgentRLModuleSpec
 from unison.sampling.metrics import merge_reports
+from unison.sampling.redistribution import redistribute
 from unison.sampling.remote_runner import RemoteRunner, Roster
 from unison.sampling.runner import Runner
 from unison.types import ModuleID
@@ -133,10 +134,8 @@ class RunnerGroup(Runner):
     def get_metrics(self) -> dict[str, Any]:
         """Averages over the last episodes of all runners, and counts since the last call."""
         reports = [*self._retired, *self._reports.values()]
-        merged = merge_reports([state for state, _ in reports], self._config.metrics_window)
-        for name, before in self._reported.items():
-            lifetime = merged[f"{name}_lifetime"]
-            merged[name], self._reported[name] = lifetime - before, lifetime
+        merged = merge_reports([state for state, _ in reports], self._config.metrics_window, self._reported)
+        self._reported = {name: merged[f"{name}_lifetime"] for name in self._reported}
         restarts = sum(count for _, count in reports)
         return merged | {"num_environment_restarts": restarts, "num_env_runner_restarts": self.restarts}
 
@@ -151,13 +150,14 @@ class RunnerGroup(Runner):
         return {"runners": states, "retired": retired, "reported": dict(self._reported)}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of `get_state`; with another number of runners, as many as both have."""
+        """Go on from a state of `get_state`; see `redistribute` for another number of runners."""
         if "runners" not in state:
             state = {
                 "runners": [state],
                 "reported": _reported_by(state["metrics"]),
             }  # of a single runner in one process
-        for runner, saved in zip(self._runners, state["runners"], strict=False):
+        fresh = [self._insist(runner, "get_state") for runner in self._runners]
+        for runner, saved in zip(self._runners, redistribute(state["runners"], fresh), strict=True):
             self._insist(runner, "set_state", state=saved)
         saved_reports = [
             (s["metrics"], s["num_environment_restarts"]) for s in (*state["runners"], *state.get("retired", ()))

@@ -254,13 +254,38 @@ def test_killed_too_often() -> None:
 
 @pytest.mark.parametrize(("first", "second"), [(0, 2), (2, 0), (2, 3), (3, 1)])
 def test_a_state_goes_on_with_another_number_of_runners(first: int, second: int) -> None:
-    old, new = (make_runner(make_config(number)) for number in (first, second))
-    old.sample(num_timesteps=60, random_actions=True)
-    new.set_state(old.get_state())
-    assert new.get_metrics()["num_env_steps_sampled_lifetime"] >= 60 * min(1, second) // max(1, first)
+    """Nothing that was counted or learned is lost: neither counts nor averages nor the scale of rewards."""
+    configs = [make_config(number).env_runners(normalize_rewards=True) for number in (first, second)]
+    old, new = map(make_runner, configs)
+    old.sample(num_timesteps=400, random_actions=True)
+    old.get_metrics()
+    old.sample(num_timesteps=80, random_actions=True)
+    new.sample(num_timesteps=60, random_actions=True)  # what it did before is forgotten
+    state = old.get_state()
+    new.set_state(state)
+    before, after = old.get_metrics(), new.get_metrics()
+    names = [f"num_{what}{when}" for what in ("episodes", "env_steps_sampled") for when in ("", "_lifetime")]
+    names += ["episode_return_mean", "episode_return_max", "episode_len_mean"]
+    assert {name: before[name] for name in names} == {name: after[name] for name in names}
+    assert before["num_env_steps_sampled"] == 80
+    taken_over = new.get_state()
+    seen, kept = (scales(each) for each in (state, taken_over))
+    assert len(kept) == max(1, second)
+    count = sum(scale["count"] for scale in seen)
+    assert sum(scale["count"] for scale in kept) == count >= 480
+    mean = sum(scale["count"] * scale["mean"] for scale in seen) / count
+    squares = sum(scale["count"] * (scale["variance"] + (scale["mean"] - mean) ** 2) for scale in seen)
+    for scale in kept:
+        assert scale["mean"] == pytest.approx(mean)
+        assert scale["variance"] == pytest.approx(squares / count)
     assert steps(new.sample(num_timesteps=60, random_actions=True)) == 60
+    assert new.get_metrics()["num_env_steps_sampled_lifetime"] == 540
     old.stop()
     new.stop()
+
+
+def scales(state: dict[str, Any]) -> list[dict[str, Any]]:
+    return [runner["reward_normalizer"] for runner in state.get("runners", [state])]
 
 
 def test_training_goes_on(tmp_path: Path) -> None:

@@ -40,7 +40,8 @@ def test_several_runners_make_one_report_of_whole_counts() -> None:
         metrics.add_steps(steps)
         metrics.add_episodes([Finished(0, "a", float(steps), 10)])
         states.append(metrics.get_state())
-    merged = merge_reports(states, window=2)
+    merged = merge_reports(states, 2, {"num_episodes": 1, "num_env_steps_sampled": 40})
+    assert (merged["num_episodes"], merged["num_env_steps_sampled"]) == (1, 2)
     assert merged["episode_return_mean"] == 21.0
     assert repr(merged["num_env_steps_sampled_lifetime"]) == "42"
     assert repr(merged["num_episodes_lifetime"]) == "2"

@@ -1,10 +1,8 @@
 """The driver's books: who is asked what, through which memory, since when."""
 
-import time
-from collections import deque
 from collections.abc import Iterable, Sequence
 
-from unison.learner_group.failures import Failure
+from unison.learner_group.crew import Member
 from unison.learner_group.processes.wire import Channel, Header
 from unison.learner_group.running_call import RunningCall
 from unison.learner_group.shared_memory import Segment
@@ -41,30 +39,22 @@ class ProcessCall(RunningCall):
         self.request_is_retained = False
 
 
-class WorkerProcess:
-    """A worker as its driver knows it; `legacy` is what those of its rank leave to each other."""
+class WorkerProcess(Member[ProcessCall]):
+    """A worker that is a process; `legacy` is what those of its rank leave to each other."""
 
     def __init__(self, rank: int, pid: int, channel: Channel, legacy: list[Segment]) -> None:
-        self.rank, self.pid, self.channel, self.legacy = rank, pid, channel, legacy
+        super().__init__(rank)
+        self.pid, self.channel, self.legacy = pid, channel, legacy
         self.descriptor = channel.fileno()
         self.last_words = Segment()
-        self.queue: deque[ProcessCall] = deque()
-        self.failure: Failure | None = None  # set when it is lost
-        self.busy_since = 0.0
-        self.was_warned = False
 
     def ask(self, call: ProcessCall, header: Header, body: bytes, files: Sequence[int] = ()) -> None:
         """Send it a call. Raises PeerGone, or TimeoutError when it has stopped reading; the call is queued even so."""
-        if not self.queue:
-            self.busy_since, self.was_warned = time.monotonic(), False
-        try:
-            self.channel.send(header, body, [*call.slot.descriptors_for(self.rank), *files])
-        finally:
-            self.queue.append(call)
+        self.asked(call)
+        self.channel.send(header, body, [*call.slot.descriptors_for(self.rank), *files])
 
     def answered(self) -> ProcessCall:
         """Its current call is over."""
         if self.was_warned:
             self.last_words.clear()
-        self.busy_since, self.was_warned = time.monotonic(), False
-        return self.queue.popleft()
+        return super().answered()

@@ -6,8 +6,9 @@ from typing import Any
 
 from unison.errors import LearnerGroupError
 from unison.learner_group.collectives import Meeting, SharedMemoryMeeting
+from unison.learner_group.crew import Deadlines
 from unison.learner_group.processes.calls import ProcessCall
-from unison.learner_group.processes.crew import Crew, Deadlines
+from unison.learner_group.processes.crew import ProcessCrew
 from unison.learner_group.processes.family import Family
 from unison.learner_group.processes.worker import Setup
 from unison.learner_group.ray.cluster import with_objects
@@ -47,7 +48,7 @@ class ProcessTransport(Transport):
         self._deadlines = Deadlines(start_timeout_s, timeout_s, grace_s)
         self._make_meeting, self._preload = meeting, (*_PRELOAD, *preload)
         self._family: Family | None = None
-        self._crew: Crew | None = None
+        self._crew: ProcessCrew | None = None
 
     @property
     def num_workers(self) -> int:
@@ -71,7 +72,7 @@ class ProcessTransport(Transport):
         self._dismiss()
         meeting = self._make_meeting(num_workers, self._deadlines.call)
         setup = Setup(num_workers, self._num_threads, meeting.joiner(), factory)
-        self._crew = Crew(self._living_family(), meeting, setup, self._deadlines)
+        self._crew = ProcessCrew(self._living_family(), meeting, setup, self._deadlines)
         try:
             self._crew.hire(range(num_workers))
         except BaseException:
@@ -120,7 +121,7 @@ class ProcessTransport(Transport):
             self._crew.family.clear()
             self._crew = None
 
-    def _running(self) -> Crew:
+    def _running(self) -> ProcessCrew:
         if not self._crew:
             raise LearnerGroupError("The transport is not running; call start() first.")
         if not self._crew.is_own:

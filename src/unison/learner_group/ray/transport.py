@@ -7,7 +7,7 @@ from typing import Any
 
 from unison.errors import LearnerGroupError
 from unison.learner_group.collectives.torch_distributed import Backend
-from unison.learner_group.processes.crew import Deadlines
+from unison.learner_group.crew import Deadlines
 from unison.learner_group.ray.cluster import RayCluster
 from unison.learner_group.ray.crew import RayCall, RayCrew
 from unison.learner_group.ray.worker import Setup
