@@ -13,7 +13,7 @@ MAY_IMPORT = (
     | {place: {*FOUNDATION, *BENEATH, *LAYERS[: LAYERS.index(place) + 1]} for place in LAYERS}
     | {"": {"__init__", *LAYERS, *BENEATH, *FOUNDATION}}
 )
-MESSAGES = "unison.learner_group.processes."
+MESSAGES = ("unison.learner_group.codec", "unison.learner_group.complaint", "unison.learner_group.processes.")
 PICKLERS = {"pickle", "cloudpickle", "dill", "shelve", "marshal", "joblib"}
 
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from typing import Any, final
 
 from unison.errors import LearnerGroupError
+from unison.learner_group.codec import Payload, decode, encode
 from unison.learner_group.collectives import Meeting
 from unison.learner_group.crew import STOPPED, Crew, Deadlines
 from unison.learner_group.failures import Failure, FailureKind
 from unison.learner_group.processes.calls import ProcessCall, Slot, WorkerProcess
-from unison.learner_group.processes.codec import Payload, decode, encode
 from unison.learner_group.processes.family import Family
 from unison.learner_group.processes.legacy import NUM_KEPT
 from unison.learner_group.processes.wire import INLINE, INLINE_BYTES, RETAINED, Header, Kind, Packet, PeerGone

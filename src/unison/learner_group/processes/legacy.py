@@ -5,8 +5,8 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
+from unison.learner_group.codec import decode, encode
 from unison.learner_group.legacy import Legacy
-from unison.learner_group.processes.codec import decode, encode
 from unison.learner_group.shared_memory import Segment
 
 NUM_KEPT = 3

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from unison.learner_group.codec import Payload, decode, encode
 from unison.learner_group.collectives import Collective, CollectiveAborted, Joiner
-from unison.learner_group.processes.codec import Payload, decode, encode
-from unison.learner_group.processes.complaint import Complaint
+from unison.learner_group.complaint import Complaint
 from unison.learner_group.processes.legacy import NUM_KEPT, SharedLegacy
 from unison.learner_group.processes.wire import INLINE, INLINE_BYTES, RETAINED, Channel, Header, Kind, Packet, PeerGone
 from unison.learner_group.shared_memory import Segment

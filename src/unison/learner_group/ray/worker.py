@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from unison.learner_group.codec import decode, encode
 from unison.learner_group.collectives import Collective, CollectiveAborted, Joiner
+from unison.learner_group.complaint import Complaint
 from unison.learner_group.legacy import Legacy
-from unison.learner_group.processes.codec import decode, encode
-from unison.learner_group.processes.complaint import Complaint
 from unison.learner_group.ray.references import fill
 from unison.learner_group.transport import Factory, WorkerContext
 

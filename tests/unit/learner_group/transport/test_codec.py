@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from unison.data import SampleBatch, SingleAgentEpisode
-from unison.learner_group.processes.codec import Payload, decode, encode
+from unison.learner_group.codec import Payload, decode, encode
 from unison.learner_group.shared_memory import Segment
 
 

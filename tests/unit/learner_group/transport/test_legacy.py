@@ -44,7 +44,7 @@ def test_a_worker_that_ends_on_the_way_has_left_nothing(monkeypatch: pytest.Monk
         raise Ended
 
     with monkeypatch.context() as patch:
-        patch.setattr("unison.learner_group.processes.codec.Payload.copy_to", end)
+        patch.setattr("unison.learner_group.codec.Payload.copy_to", end)
         with pytest.raises(Ended):
             legacy.leave(value(5))
     assert numbers(SharedLegacy(segments)) == [4, 3]

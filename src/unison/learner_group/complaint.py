@@ -4,9 +4,9 @@ import pickle
 import traceback
 from typing import NamedTuple
 
+from unison.learner_group.codec import to_pickle
 from unison.learner_group.collectives import CollectiveAborted
 from unison.learner_group.failures import Failure
-from unison.learner_group.processes.codec import to_pickle
 
 _LONGEST_TEXT = 8 << 10
 
