@@ -87,9 +87,12 @@ class TrappedLearner(PPOLearner):
         super().add_module(**kwargs)
 
 
-def make_trapped(trap: Trap, num_learners: int, *, backend: str = "processes", **faults: Any) -> LearnerGroup:
+def make_trapped(
+    trap: Trap, num_learners: int, *, backend: str = "processes", placement_strategy: str = "PACK", **faults: Any
+) -> LearnerGroup:
     """A group whose Learners look for `trap`."""
-    config = make_config(learner_class=TrappedLearner).resources(num_learners=num_learners, backend=backend)
+    config = make_config(learner_class=TrappedLearner)
+    config.resources(num_learners=num_learners, backend=backend, placement_strategy=placement_strategy)
     config.rl_module(
         model_config={"hidden_sizes": (64, 64), "custom_model_config": {"trap": str(trap.file.parent)}}
     ).fault_tolerance(**faults)

@@ -7,6 +7,9 @@ import pytest
 
 pytest.importorskip("ray", reason="Ray is an optional extra: pip install 'unison[ray]'")
 
+QUICK = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}
+"""A node that is gone is missed after two seconds, not fifteen."""
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
@@ -19,7 +22,7 @@ def cluster() -> Iterator[Any]:
         patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # the same for the processes that it starts
         nodes = Cluster(
             initialize_head=True,
-            head_node_args={"num_cpus": 5, "include_dashboard": False},
+            head_node_args={"num_cpus": 5, "include_dashboard": False, "_system_config": QUICK},
         )
         try:
             nodes.add_node(num_cpus=5)

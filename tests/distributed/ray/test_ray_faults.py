@@ -1,6 +1,7 @@
 """Faults of Learners on a Ray cluster of two nodes; docs/faults.md shows them as a table."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from support.hosted import is_alive, wait_until
-from support.learners import DISCRETE, OBS, assert_same
+from support.learners import DISCRETE, OBS, assert_same, make_columns
 from support.traps import Trap, make_trapped, states, update
 from unison import LearnerGroup, SingleAgentRLModuleSpec
 from unison.checkpoint import read_checkpoint
-from unison.errors import BatchError
+from unison.errors import BatchError, LearnerGroupError
 from unison.learner_group.failures import WorkerError
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -36,8 +39,8 @@ def pair(cluster: Any, trap: Trap) -> Iterator[LearnerGroup]:
 
 @pytest.fixture(scope="module")
 def path(pair: LearnerGroup) -> dict[Any, Any]:
-    """The states after 1, 2 and 3 updates without faults; `None`: to begin with."""
-    found: dict[Any, Any] = {None: pair.get_state()}
+    """What all Learners know after 0 to 3 updates without faults; `None`: the group's state to begin with."""
+    found: dict[Any, Any] = {None: pair.get_state(), 0: states(pair)}
     for number in range(3):
         update(pair, number)
         found[number + 1] = states(pair)
@@ -114,6 +117,52 @@ def test_ray_adding(group: LearnerGroup, trap: Trap, path: Any, fault: str) -> N
     assert_same(states(group), path[2])
 
 
+TASKS = {"update": ("before", "inside", "after", "idle"), "save": ("saving", "idle"), "add": ("adding", "idle")}
+Case = tuple[list[str], int, str, set[int]]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Tasks, the one that is hit, the moment of it, who is killed."""
+    tasks = draw(st.lists(st.sampled_from(["update", *TASKS]), min_size=2, max_size=3))
+    hit = draw(st.integers(0, len(tasks) - 1))
+    moment = draw(st.sampled_from(TASKS[tasks[hit]]))
+    killed = {0} if moment == "saving" else draw(st.sets(st.integers(0, 1), min_size=1))
+    return tasks, hit, moment, killed
+
+
+@given(cases())
+@settings(
+    max_examples=3,
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_ray_random_losses(pair: LearnerGroup, trap: Trap, path: Any, tmp_path: Path, case: Case) -> None:
+    """Whoever is killed, whenever: all is as without it."""
+    tasks, hit, moment, killed = case
+    pair.set_state(path[None])
+    restarts, updates = pair.get_stats()["restarts"], 0
+    for number, task in enumerate(tasks):
+        if number == hit and moment == "idle":
+            for rank in killed:
+                os.kill(pair._transport.pids[rank], signal.SIGKILL)  # pyright: ignore
+        elif number == hit:
+            trap.set(moment, "kill", *killed)
+        if task == "update":
+            update(pair, updates)
+            updates += 1
+        elif task == "save":
+            pair.save_state(tmp_path / "saved")
+            counters = read_checkpoint(tmp_path / "saved").parts["learner"]["counters"]
+            assert counters["num_updates"] == updates
+        else:
+            pair.add_module(module_id="new", module_spec=SPEC)
+            states(pair)
+            pair.remove_module("new")
+        assert_same(states(pair), path[updates])
+    assert pair.get_stats()["restarts"] == restarts + len(killed)
+
+
 def test_ray_resizing(group: LearnerGroup, trap: Trap, path: Any) -> None:
     trap.set("building", "kill", 1)
     with pytest.raises(WorkerError, match=r"Rank 1 of 2 died in 'start'"):
@@ -121,6 +170,48 @@ def test_ray_resizing(group: LearnerGroup, trap: Trap, path: Any) -> None:
     assert_same(states(group), path[1])
     update(group, 1)
     assert_same(states(group), path[2])
+
+
+def node_of(learner: Any) -> str:
+    import ray
+
+    return ray.get_runtime_context().get_node_id()
+
+
+def make_large(number: int) -> dict[str, Any]:
+    """A batch that stays in the object store of the node where it was made."""
+    return make_columns(8000, number)
+
+
+def test_ray_lost_node(cluster: Any, trap: Trap, pair: LearnerGroup) -> None:
+    """Its ranks come back on other nodes; batches that were on it are lost, and missed by name."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    node = cluster.add_node(num_cpus=5)
+    with make_trapped(trap, 3, backend="ray", placement_strategy="SPREAD", learner_start_timeout_s=30.0) as group:
+        nodes = group.foreach_learner(node_of)
+        assert nodes.count(node.node_id) == 1
+        beginning = group.get_state()
+        batches = [ray.put(make_large(number)) for number in range(3)]
+        for batch in batches:
+            group.update_from_batch(batch, minibatch_size=2000)
+        expected = states(group)
+        group.set_state(beginning)
+        columns = make_large(3)
+        there = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+        on_node = ray.remote(max_retries=0)(lambda: columns).options(scheduling_strategy=there).remote()
+        assert ray.wait([on_node], fetch_local=False)[0]
+        for batch in batches:
+            group.update_from_batch(batch, minibatch_size=2000, async_update=True)
+        cluster.remove_node(node, allow_graceful=False)
+        group.drain()
+        assert_same(states(group), expected)
+        assert group.get_stats()["restarts"] == 1
+        assert node.node_id not in group.foreach_learner(node_of)
+        with pytest.raises(LearnerGroupError, match=r"lost with its node.* Ray says: .*Failed to retrieve object"):
+            group.update_from_batch(on_node, minibatch_size=2000)
+        assert_same(states(group), expected)
 
 
 def test_ray_building(trap: Trap, pair: LearnerGroup) -> None:

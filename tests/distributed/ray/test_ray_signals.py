@@ -1,4 +1,4 @@
-"""The end of a driver whose cluster is its own: asked to by SIGTERM, and after the cluster itself is gone."""
+"""The end of a driver whose cluster is its own: asked to by SIGTERM or Ctrl-C, and after the cluster itself is gone."""
 
 import os
 import signal
@@ -42,9 +42,11 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
 
 
-def test_sigterm_ends_a_run_after_the_iteration_under_way_with_a_checkpoint(
-    tmp_path: Path, environment: dict[str, str]
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_after_the_iteration_under_way_with_a_checkpoint(
+    tmp_path: Path, environment: dict[str, str], number: signal.Signals
 ) -> None:
+    """Ctrl-C goes to all processes of a terminal's foreground, those of the cluster too."""
     folder = RunFolder(tmp_path / "run")
     settings = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
     options = ["--no-tuned", "--stop-steps", "100000000", "--eval-interval", "0", *settings]
@@ -64,12 +66,16 @@ def test_sigterm_ends_a_run_after_the_iteration_under_way_with_a_checkpoint(
         stdout=subprocess.PIPE,
         text=True,
         env=environment,
+        process_group=0,
     )
     try:
         metrics = folder.path / "metrics.jsonl"
         assert wait_until(lambda: driver.poll() is not None or (metrics.exists() and metrics.stat().st_size > 0), 120.0)
         family = children(driver.pid)
-        driver.send_signal(signal.SIGTERM)
+        if number == signal.SIGINT:
+            os.killpg(driver.pid, number)
+        else:
+            driver.send_signal(number)
         told, _ = driver.communicate(timeout=60)
     finally:
         driver.kill()

@@ -166,8 +166,13 @@ class RayCrew(Crew[RayRank, RayCall]):
                 return
             failure = Failure(worker.rank, "raised", str(error), exception=error.__cause__)
         except Exception as error:
-            reason = f"its arguments can't be read there, or its result here: {error!r}"
-            failure = Failure(worker.rank, "raised", reason, exception=error)
+            # What a call raises by itself comes as an answer, so this is Ray's: an object is lost, or was never made.
+            reason = (
+                "What it was to work on can't be had there, or its result not here. A reference in the arguments may "
+                "be to an object that was lost with its node, or whose task failed: make it again, and hand it in. "
+                f"Ray says: {' '.join(str(error).split())}"
+            )
+            failure = Failure(worker.rank, "raised", reason, exception=LearnerGroupError(reason))
         self._close_call(worker, failure, value)
 
     def _ask_for_stack(self, worker: RayRank) -> None:
