@@ -1,47 +1,38 @@
-"""Unison: `unison train` on CartPole-v1 from start to end; one JSON line after its own words.
+"""Unison: PPO on CartPole-v1 from start to end, with the settings of RL Baselines3 Zoo; one JSON line.
 
-Usage: cartpole_unison.py STEPS ENGINE VECTORIZATION as_shipped|bare
+Usage: cartpole_unison.py STEPS ENGINE VECTORIZATION
 """
 
 import json
 import sys
-import tempfile
-from pathlib import Path
+import time
 
-from unison.cli.main import run
+from unison import PPOConfig
 
-SETTINGS = """
-framework: {{engine: {engine}, num_threads: 1}}
-env_runners: {{num_envs_per_env_runner: 8, vectorization: {vectorization}}}
-training:
-  lr: [[0, 1.0e-3], [{steps}, 0.0]]
-  {clip}
-  gamma: 0.98
-  lambda_: 0.8
-  train_batch_size: 256
-  minibatch_size: 256
-  num_epochs: 20
-  grad_clip: 0.5
-checkpointing: {{checkpoint_at_end: false}}
-"""
-
-
-def main() -> int:
-    steps, engine, vectorization, manner = sys.argv[1:5]
-    with tempfile.TemporaryDirectory() as folder:
-        out, settings = Path(folder) / "run", Path(folder) / "settings.yaml"
-        arguments = ["train", "ppo", "--env", "CartPole-v1", "--stop-steps", steps, "--seed", "0", "--out", str(out)]
-        if manner == "bare":
-            text = SETTINGS.format(steps=steps, engine=engine, vectorization=vectorization, clip="clip_param: 0.2")
-            settings.write_text(text, encoding="utf-8")
-            arguments += ["--config", str(settings), "--eval-interval", "0", "--checkpoint-interval", "0"]
-        code = run(arguments)
-        last = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
-    row = json.loads(last)
-    said = {name: value for name, value in row.items() if "engine" in name}
-    print(json.dumps({"learning_s": row["time_total_s"], "steps": row["num_env_steps_sampled_lifetime"], **said}))
-    return code
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+steps, engine, vectorization = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+config = (
+    PPOConfig()
+    .environment("CartPole-v1")
+    .framework(engine=engine, num_threads=1)
+    .env_runners(num_envs_per_env_runner=8, vectorization=vectorization)
+    .training(
+        train_batch_size=256,
+        minibatch_size=256,
+        num_epochs=20,
+        lambda_=0.8,
+        gamma=0.98,
+        lr=[[0, 1e-3], [steps, 0.0]],
+        clip_param=0.2,
+        grad_clip=0.5,
+    )
+    .debugging(seed=0)
+)
+algorithm = config.build()
+start, done = time.perf_counter(), 0
+while done < steps:
+    results = algorithm.train()
+    done = results["num_env_steps_sampled_lifetime"]
+answer = {"learning_s": time.perf_counter() - start, "steps": done}
+said = {name: value for name, value in results["learners"]["__all_modules__"].items() if "engine" in name}
+algorithm.stop()
+print(json.dumps({**answer, **said, "return": results["env_runners"]["episode_return_mean"]}))
