@@ -1,12 +1,12 @@
 """From the name on the command line to an environment."""
 
 import re
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
 from unison.config import pettingzoo_environments
 from unison.errors import ConfigError
+from unison.suggest import nearest
 
 _ELSEWHERE = {"ALE": "Atari games: pip install ale-py, and name it --env ale_py:{env}."}
 """What to do about namespaces of well-known packages."""
@@ -50,10 +50,10 @@ def _hint(env: str, known: Any) -> str:
     by_name: dict[str, list[str]] = {}
     for each in known:
         by_name.setdefault(_base(each).lower(), []).append(each)
-    close = get_close_matches(_base(env).lower(), by_name, n=1)
-    if not close:
+    close = nearest(_base(env), by_name)
+    if close is None:
         return "Give a Gymnasium id, or module:Class for one of your own."
-    return f"Did you mean '{max(by_name[close[0]], key=_version)}'?"
+    return f"Did you mean '{max(by_name[close], key=_version)}'?"
 
 
 def _base(env: str) -> str:

@@ -52,7 +52,3 @@ def run(arguments: Sequence[str]) -> int:
 def _complain(message: str, code: int) -> int:
     print(f"unison: {' '.join(message.split())}", file=sys.stderr)
     return code
-
-
-if __name__ == "__main__":
-    main()

@@ -199,8 +199,9 @@ def _read_setting(name: str, value: Any) -> Any:
     try:
         return from_plain(value)
     except Exception as error:  # whatever malformed data or an imported module raises
+        cause = str(error).rstrip(".")
         raise ConfigError(
-            f"The setting '{name}' cannot be read: {error} Or give it anew: from_checkpoint or "
+            f"The setting '{name}' cannot be read: {cause}. Or give it anew: from_checkpoint or "
             f"from_dict(overrides={{'{name}': ...}})."
         ) from error
 

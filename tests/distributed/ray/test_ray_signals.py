@@ -54,7 +54,7 @@ def test_a_signal_ends_a_run_after_the_iteration_under_way_with_a_checkpoint(
         [
             sys.executable,
             "-m",
-            "unison.cli.main",
+            "unison",
             "train",
             "ppo",
             "--env",

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from support.runs import read_rows
 
 SMALL = ("--set", "train_batch_size=64", "--set", "minibatch_size=32", "--set", "num_epochs=1", "--seed", "0")
-UNISON = (sys.executable, "-m", "unison.cli.main")
+UNISON = (sys.executable, "-m", "unison")
 
 
 def test_a_run_from_the_command_line(unison: Any) -> None:

@@ -1,0 +1,5 @@
+"""`python -m unison`: the command line."""
+
+from unison.cli.main import main
+
+main()
