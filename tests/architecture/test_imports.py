@@ -11,7 +11,7 @@ LAYERS = ["config", "modules", "losses", "learner", "learner_group", "sampling",
 MAY_IMPORT = (
     {place: {place, *FOUNDATION} for place in [*FOUNDATION, *BENEATH]}
     | {place: {*FOUNDATION, *BENEATH, *LAYERS[: LAYERS.index(place) + 1]} for place in LAYERS}
-    | {"": {"__init__", *LAYERS, *BENEATH, *FOUNDATION}}
+    | {"": {"__init__", *LAYERS, *BENEATH, *FOUNDATION}, "__main__": {"cli"}}
 )
 MESSAGES = ("unison.learner_group.codec", "unison.learner_group.complaint", "unison.learner_group.processes.")
 PICKLERS = {"pickle", "cloudpickle", "dill", "shelve", "marshal", "joblib"}
