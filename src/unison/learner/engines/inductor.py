@@ -139,7 +139,8 @@ def _compile(traced: TracedStep, count: int) -> Compiled:
     with TRACING, torch.no_grad(), warnings.catch_warnings(), virtual.set_fake_mode(fake_mode):
         warnings.simplefilter("ignore")  # of torch's own making
         with options.patch(cpp_wrapper=on_cpu):
-            return compile_graph(module, examples, cpp_wrapper=on_cpu)
+            # No backward pass follows: so the compiler may put each operation close to those that read its result.
+            return compile_graph(module, examples, cpp_wrapper=on_cpu, is_inference=True)
 
 
 @cache
