@@ -38,5 +38,8 @@ def find_outside(path: str, space: gym.Space[Any], column: Any) -> Outside | Non
         return None
     start, numbers = np.asarray(parts.start), np.asarray(column)
     end = start + np.asarray(parts.n if is_discrete else parts.nvec)
-    outside = np.argwhere(((numbers < start) | (numbers >= end)) & (numbers != 0))
+    inside = (numbers >= start) & (numbers < end)
+    if inside.all():
+        return None
+    outside = np.argwhere(~inside & (numbers != 0))
     return Outside(path, int(outside[0][0]), int(numbers[tuple(outside[0])]), space) if len(outside) else None

@@ -16,7 +16,7 @@ from unison.data.columns import Columns
 from unison.data.ranges import find_outside
 from unison.errors import BatchError
 from unison.suggest import nearest
-from unison.types import DEFAULT_MODULE_ID, ModuleID, Tree, tree_items, tree_map
+from unison.types import DEFAULT_MODULE_ID, ModuleID, Tree, tree_items, tree_leaves, tree_map
 
 TensorColumns: TypeAlias = dict[str, Tree]
 """The columns of one module: each a tensor (or a tree of tensors) with rows first."""
@@ -187,6 +187,4 @@ class TensorConverter:
 
 def _is_numeric(column: Tree) -> bool:
     """Whether every leaf holds numbers or booleans."""
-    return all(
-        isinstance(leaf, torch.Tensor) or np.asarray(leaf).dtype.kind in "biuf" for _, leaf in tree_items(column)
-    )
+    return all(isinstance(leaf, torch.Tensor) or np.asarray(leaf).dtype.kind in "biuf" for leaf in tree_leaves(column))

@@ -7,6 +7,7 @@ so whoever reads or writes them sees the same numbers.
 """
 
 from collections.abc import Mapping
+from operator import is_
 from typing import Any
 
 import torch
@@ -40,7 +41,9 @@ class FlatGroup:
         self._index = index
         self._rule = rule
         self._sizes = [p.numel() for p in refs.values()]
-        self._bound: list[tuple[Parameter, int, dict[str, Tensor], list[tuple[str, Tensor]]]] = []
+        self._pointers: list[int] = []
+        self._entries: list[dict[str, Tensor]] = []
+        self._views: list[Tensor | None] = []
         self.sync()
 
     @property
@@ -133,14 +136,11 @@ class FlatGroup:
 
     def _is_bound(self) -> bool:
         """Whether the parameters and the optimizer's state still are the views made here."""
+        if [p.data_ptr() for p in self.refs.values()] != self._pointers:
+            return False
         state = self._state
-        for p, pointer, entries, views in self._bound:
-            if p.data_ptr() != pointer or (views and state.get(p) is not entries):
-                return False
-            for name, view in views:
-                if entries.get(name) is not view:
-                    return False
-        return bool(self._bound)
+        entries: list[Any] = [state.get(p) for p in self.refs.values()]
+        return all(map(is_, entries, self._entries)) and all(map(is_, self._entered(), self._views))
 
     def _allocate(self) -> None:
         params = list(self.refs.values())
@@ -156,14 +156,18 @@ class FlatGroup:
         self.bind(buffers)
         self.look_at_counts()
         moments = {name: self.views(moment) for name, moment in self.moments.items()}
-        self._bound = []
+        self._entries = []
         for i, (p, view) in enumerate(zip(params, self.views(flat), strict=True)):
             p.data = view
-            views: dict[str, Tensor] = {}
             if self._rule:
-                views = {"step": self.count[i], **{name: parts[i] for name, parts in moments.items()}}
-                self._state[p] = views
-            self._bound.append((p, p.data_ptr(), views, list(views.items())))
+                self._state[p] = {"step": self.count[i], **{name: parts[i] for name, parts in moments.items()}}
+                self._entries.append(self._state[p])
+        self._pointers = [p.data_ptr() for p in params]
+        self._views = self._entered()
+
+    def _entered(self) -> list[Tensor | None]:
+        names = ("step", *self._moment_names())
+        return [entry.get(name) for entry in self._entries for name in names]
 
     @property
     def _state(self) -> Any:

@@ -16,7 +16,8 @@ class Optimizers:
 
     def __init__(self) -> None:
         self.slots: dict[tuple[ModuleID, str], OptimizerSlot] = {}
-        self._owners: dict[Parameter, tuple[ModuleID, str]] = {}
+        self._owners: dict[int, tuple[ModuleID, str]] = {}
+        # By the parameter's id: the slots hold the parameters, and torch hashes a tensor slowly.
 
     def register(
         self,
@@ -36,14 +37,14 @@ class Optimizers:
         if (module_id, name) in self.slots:
             raise OptimizerError(f"Module '{module_id}' has an optimizer '{name}' already; choose another name.")
         for ref, parameter in refs.items():
-            owner = self._owners.get(parameter)
+            owner = self._owners.get(id(parameter))
             if owner is not None:
                 raise OptimizerError(
                     f"Parameter '{ref}' belongs to optimizer '{owner[1]}' of module '{owner[0]}' already; "
                     f"leave it out of '{name}' of module '{module_id}'. A parameter has one optimizer."
                 )
         self.slots[module_id, name] = OptimizerSlot(module_id, name, optimizer, refs, schedule, users)
-        self._owners |= dict.fromkeys(refs.values(), (module_id, name))
+        self._owners |= dict.fromkeys(map(id, refs.values()), (module_id, name))
 
     def get(self, module_id: ModuleID, name: str) -> OptimizerSlot:
         """The optimizer `name` of a module; an unknown one raises `OptimizerError` and lists those known."""
@@ -75,7 +76,7 @@ class Optimizers:
 
     def is_owned(self, parameter: Parameter) -> bool:
         """Whether a parameter has an optimizer."""
-        return parameter in self._owners
+        return id(parameter) in self._owners
 
     def check_removal(self, module_id: ModuleID, *, keep: Iterable[Parameter]) -> None:
         """Raise what `remove_module` would, and change nothing."""
@@ -97,4 +98,4 @@ class Optimizers:
         for slot in self.registered_by(module_id):
             del self.slots[module_id, slot.name]
             for parameter in slot.refs.values():
-                del self._owners[parameter]
+                del self._owners[id(parameter)]

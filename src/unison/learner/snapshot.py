@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from unison.learner.engines.torch_parts import copy_all
+from unison.learner.held import held_buffers, held_parameters
 from unison.learner.optimizer_slot import OptimizerSlot
 from unison.types import ModuleID
 
@@ -71,28 +72,12 @@ def tensors_of(
     ]
     # Parameters without an optimizer may move as well: target networks do.
     for module_id in module_ids:
-        parameters = _held_by(learner.module[module_id], "_parameters")
+        parameters = held_parameters(learner.module[module_id])
         tensors += [p.detach() for p in parameters if not learner.optimizers.is_owned(p)]
-    tensors += _held_by(learner.module, "_buffers")
+    tensors += held_buffers(learner.module)
     for coefficients in learner.coefficients.values():
         tensors += coefficients.values()
     return [*tensors, *learner.precision.state.values()]
-
-
-def _held_by(module: torch.nn.Module, kind: str) -> list[Any]:
-    """The `_parameters` or `_buffers` of a module and all below it: torch's own walk makes names, and takes longer."""
-    held: list[Any] = []
-    parts = [module]
-    for part in parts:
-        parts += _filled(part, "_modules")
-        held += _filled(part, kind)
-    return held
-
-
-def _filled(part: Any, kind: str) -> list[Any]:
-    """What a module holds of a kind itself; a place that was registered without anything in it holds None."""
-    own: dict[str, Any] = part.__dict__[kind]
-    return [value for value in own.values() if value is not None]
 
 
 def _copies(tensors: list[Tensor], memory: list[Tensor]) -> list[Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from unison.config import AlgorithmConfig
 from unison.config.schedule import Schedule
 from unison.errors import OptimizerError
+from unison.learner.held import held_parameters
 from unison.learner.learner import Learner
 from unison.learner.optimizer_state import DEFAULT_OPTIMIZER, SHARED
 from unison.learner.optimizers import Optimizers
@@ -24,7 +25,7 @@ class TorchOptimization(Learner, ABC):
 
     def _is_module_compatible_with_learner(self, module: Any) -> bool:
         """Whether a module has trainable torch parameters; others are kept but never optimized."""
-        return isinstance(module, torch.nn.Module) and any(p.requires_grad for p in module.parameters())
+        return isinstance(module, torch.nn.Module) and any(p.requires_grad for p in held_parameters(module))
 
     def configure_optimizers(self) -> None:
         """See Learner.configure_optimizers. Layers that no module contains go under ALL_MODULES."""

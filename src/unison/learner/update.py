@@ -13,6 +13,7 @@ from unison.data import Columns, MultiAgentBatch
 from unison.data.plan import MinibatchPlan
 from unison.data.tensors import TensorColumns, TensorConverter
 from unison.errors import BatchError, NonFiniteError
+from unison.learner.held import held_parameters
 from unison.learner.metrics import NUM_MODULE_STEPS_TRAINED, MetricKey, StepMetrics, reduce_steps
 from unison.learner.snapshot import Snapshot
 from unison.learner.step import StepContext
@@ -121,7 +122,7 @@ def _tensors(learner: "TorchLearner", batch: Mapping[ModuleID, Mapping[str, Any]
             continue
         if not learner.is_trained(module_id, batch):
             continue
-        dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+        dtype = next((p.dtype for p in held_parameters(module) if p.is_floating_point()), torch.float32)
         converter = TensorConverter(
             module_id,
             observation_space=module.observation_space,

@@ -52,7 +52,7 @@ class Bindings:
                     return False
                 self._tensors[i] = found
             self._links = links(self._learner, [path for path in self._paths if path is not None])
-        elif all(tensor.data_ptr() == pointer for tensor, pointer in zip(self._tensors, self._pointers, strict=True)):
+        elif [tensor.data_ptr() for tensor in self._tensors] == self._pointers:
             return True
         try:
             views, storages = external_views(self._tensors)

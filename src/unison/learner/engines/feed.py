@@ -74,17 +74,14 @@ def make_feed(
 def _rows(leaf: Leaf, orders: Orders, steps: Sequence[tuple[int, Window]], plan: MinibatchPlan) -> Tensor:
     """The rows that each step takes of a module in one of its minibatches, [steps, rows]."""
     total = plan.rows[leaf.module_id]
-    ranges = [(number, *window.ranges[leaf.slot][leaf.module_id]) for number, window in steps]
-    first, last = ranges[0][1:]
-    found = [orders[number][leaf.module_id] for number in range(ranges[-1][0] + 1)]
-    given = torch.arange(total) if any(order is None for order in found) else None
-    whole = torch.cat([given if order is None and given is not None else order for order in found])  # pyright: ignore[reportArgumentType, reportCallIssue]
-    size = last - first
-    begin = ranges[0][0] * total + first
-    if all(number * total + start == begin + i * size for i, (number, start, _) in enumerate(ranges)):
-        return whole[begin : begin + len(ranges) * size].view(len(ranges), size)
-    starts = torch.tensor([number * total + start for number, start, _ in ranges])
-    return whole[starts[:, None] + torch.arange(size)]
+    ranges = [window.ranges[leaf.slot][leaf.module_id] for _, window in steps]
+    starts = [number * total + start for (number, _), (start, _) in zip(steps, ranges, strict=True)]
+    size, count, begin = ranges[0][1] - ranges[0][0], len(starts), starts[0]
+    found = [orders[number][leaf.module_id] for number in range(steps[-1][0] + 1)]
+    whole = torch.cat([torch.arange(total) if order is None else order for order in found])
+    if starts == list(range(begin, begin + count * size, size)):
+        return whole[begin : begin + count * size].view(count, size)
+    return whole[torch.tensor(starts)[:, None] + torch.arange(size)]
 
 
 def _shares(
@@ -109,7 +106,7 @@ def _shares(
 def draw(calls: Sequence[Call], examples: Sequence[Tensor], count: int) -> list[Tensor]:
     """Draw the random numbers of `count` steps, in the order in which the steps would: [count, ...] for each call."""
     drawn = [example.new_empty((count, *example.shape)) for example in examples]
-    for step in range(count):
+    for step in range(count if drawn else 0):
         for call, example, kept in zip(calls, examples, drawn, strict=True):
             args = [torch.empty_like(example) if isinstance(a, Ref) else a for a in call.args]
             kept[step] = call.operator(*args, **call.kwargs)

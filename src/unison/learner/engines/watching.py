@@ -1,6 +1,7 @@
 """What Python holds besides tensors: where tensors hang, and which plain values a trace has frozen."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import getitem, is_
 from typing import Any, TypeAlias
 
 import torch
@@ -98,26 +99,27 @@ def _step_down(value: Any, kind: str, key: Any) -> Any:
     return value[key] if kind == "item" else value.__dict__[key]
 
 
-Link: TypeAlias = tuple[Any, Any, Any]
-"""A container (a dict or a list), a key and what was found there."""
+Links: TypeAlias = tuple[list[Any], list[Any], list[Any]]
+"""Containers (dicts or lists), a key into each, and what was found there."""
 
 
-def links(root: Any, paths: Sequence[Path]) -> list[Link]:
+def links(root: Any, paths: Sequence[Path]) -> Links:
     """Every step of some paths, each once: as long as all of them hold, the paths lead to the same objects."""
-    found: dict[Path, Link] = {}
+    found: dict[Path, tuple[Any, Any, Any]] = {}
     for path in paths:
         value = root
         for length, (kind, key) in enumerate(path, 1):
             container = value if kind == "item" else value.__dict__
             value = container[key]
             found[path[:length]] = (container, key, value)
-    return list(found.values())
+    return [c for c, _, _ in found.values()], [k for _, k, _ in found.values()], [v for _, _, v in found.values()]
 
 
-def is_linked(found: Sequence[Link]) -> bool:
+def is_linked(found: Links) -> bool:
     """Whether all links still hold."""
+    containers, keys, values = found
     try:
-        return all(container[key] is value for container, key, value in found)
+        return all(map(is_, map(getitem, containers, keys), values))
     except LookupError:
         return False
 
@@ -153,9 +155,11 @@ def plain_values(root: Any, skip: frozenset[str] = frozenset()) -> dict[Path, An
 
 def frozen(value: Any, depth: int = 4) -> Any:
     """A value to compare later: plain data by content, tensors not at all, other objects by identity."""
+    if isinstance(value, _PLAIN):  # before all else: most values are, and torch is slow to say what is a tensor
+        return value
     if isinstance(value, Tensor):
         return None
-    if isinstance(value, _PLAIN) or depth == 0:
+    if depth == 0:
         return value
     if isinstance(value, Mapping):
         return {k: frozen(v, depth - 1) for k, v in value.items()}  # pyright: ignore[reportUnknownVariableType]
