@@ -6,6 +6,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+_LENGTH, _SHORT = 8, 4096  # bytes: of a value's length, and of a value that goes with it
+
 
 class Collective(Protocol):
     """One rank's part of a group. Whoever fills it makes every result bit-identical on all ranks."""
@@ -30,15 +32,25 @@ class Alone:
 
 
 def gather_objects(collective: Collective, value: Any) -> list[Any]:
-    """A small JSON-able value of every rank, in order of rank; the same list on each."""
+    """A small JSON-able value of every rank, in order of rank; the same list on each.
+
+    One sum where all values are short, for each makes the ranks wait for each other; a second one for the rest.
+    """
     if collective.world_size == 1:
         return [value]
-    data = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
-    lengths = torch.zeros(collective.world_size, dtype=torch.int64)
-    lengths[collective.rank] = len(data)
-    collective.all_reduce_(lengths)
-    table = torch.zeros((collective.world_size, int(lengths.max())), dtype=torch.uint8)
-    table[collective.rank, : len(data)] = data
-    collective.all_reduce_(table)
-    rows = zip(table.numpy(), lengths.numpy(), strict=True)
-    return [json.loads(row[:length].tobytes()) for row, length in rows]
+    data = json.dumps(value).encode()
+    begun = _table(collective, len(data).to_bytes(_LENGTH, "little") + data[:_SHORT], _LENGTH + _SHORT)
+    lengths = [int.from_bytes(row[:_LENGTH], "little") for row in begun]
+    texts = [row[_LENGTH:] for row in begun]
+    if max(lengths) > _SHORT:
+        rest = _table(collective, data[_SHORT:], max(lengths) - _SHORT)
+        texts = [first + more for first, more in zip(texts, rest, strict=True)]
+    return [json.loads(text[:length]) for text, length in zip(texts, lengths, strict=True)]
+
+
+def _table(collective: Collective, row: bytes, width: int) -> list[bytes]:
+    """A row of bytes of every rank, filled up with zeros to `width`."""
+    table = torch.zeros((collective.world_size, width), dtype=torch.uint8)
+    if row:
+        table[collective.rank, : len(row)] = torch.frombuffer(bytearray(row), dtype=torch.uint8)
+    return [own.tobytes() for own in collective.all_reduce_(table).numpy()]

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unison.learner.collective import gather_objects
 from unison.learner_group.collectives import (
     Collective,
     CollectiveAborted,
@@ -58,6 +59,13 @@ def sum_in_rank_order(world_size: int, size: int, dtype: torch.dtype = torch.flo
     for rank in range(1, world_size):
         total = total + random_of(rank, size, dtype)
     return total
+
+
+@pytest.mark.parametrize("lengths", [(0, 5, 3), (4094, 4095, 9000), (20_000, 0, 1)])
+def test_objects_of_any_length_reach_all_ranks(lengths: tuple[int, ...]) -> None:
+    values = [{"of": rank, "text": "é"[: rank + 1] + "x" * length} for rank, length in enumerate(lengths)]
+    found = World(3).run(lambda collective: gather_objects(collective, values[collective.rank]))
+    assert found == [values] * 3
 
 
 @given(

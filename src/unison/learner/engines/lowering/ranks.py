@@ -3,7 +3,6 @@
 from importlib import import_module
 from typing import Any
 
-import numpy as np
 import torch
 
 from unison.learner.engines.lowering.table import Array, Site, jax, lowers
@@ -14,7 +13,7 @@ from unison.learner.engines.rank_sums import sum_over_ranks_
 def _sum_over_ranks(site: Site, x: Array, number: int) -> Array:
     def on_host(_: Any, total: Any, part: Any) -> None:
         # The program's own memory, both in one place: a callback on arrays would copy them several times.
-        sum_over_ranks_(torch.as_tensor(np.asarray(total)), number)
+        sum_over_ranks_(torch.from_dlpack(total), number)
 
     callbacks: Any = import_module("jax.experimental.buffer_callback")
     shape = jax.ShapeDtypeStruct(site.shape, site.dtype)
