@@ -221,3 +221,17 @@ def test_moved_and_replaced_parameters_are_followed() -> None:
     learner.update_from_batch(columns)
     twin.update_from_batch(columns)
     assert_same(weights(twin), weights(learner))
+
+
+def test_moments_put_in_place_of_others_are_followed() -> None:
+    learner, twin = make_learner(), make_learner()
+    columns = make_columns(16)
+    learner.update_from_batch(columns)
+    twin.update_from_batch(columns)
+    for entry in learner.get_optimizer().state.values():
+        entry["exp_avg"] = torch.ones_like(entry["exp_avg"])
+    for entry in twin.get_optimizer().state.values():
+        entry["exp_avg"].fill_(1.0)
+    learner.update_from_batch(columns)
+    twin.update_from_batch(columns)
+    assert_same(weights(twin), weights(learner))
