@@ -15,6 +15,7 @@ from unison.learner.engines import make_engine
 from unison.learner.gradients import ClipFunction, GradientExchange, Gradients, clip_gradients, differentiate
 from unison.learner.learner import Results, ShouldUpdate
 from unison.learner.loss_check import checked_loss
+from unison.learner.memory import keep_freed_memory
 from unison.learner.metrics import NUM_MODULE_STEPS_TRAINED, StepMetrics
 from unison.learner.optimizer_slot import OptimizerSlot
 from unison.learner.optimizers import Optimizers
@@ -60,6 +61,8 @@ class TorchLearner(TorchOptimization, TorchState):
         if self.config.num_threads is not None:
             torch.set_num_threads(self.config.num_threads)
         self._device = find_device(self.config)
+        if self._device.type == "cpu":
+            keep_freed_memory()
         self.generator = seed_generator(self.config.seed)
         self.precision = Precision(self.config.precision, self._device)
         self.optimizers = Optimizers()
