@@ -16,7 +16,7 @@ from unison.modules.spaces import Space
 from unison.sampling.environments import Copies
 from unison.sampling.metrics import SamplingMetrics, summarize
 from unison.sampling.quota import Quota
-from unison.sampling.redistribution import merge_into_one
+from unison.sampling.redistribution import check_parts, merge_into_one
 from unison.sampling.runner import Runner
 from unison.sampling.seeding import Seeds
 from unison.types import ModuleID
@@ -239,9 +239,7 @@ class LocalRunner(Runner, ABC):
             StateError: the state lacks a part.
         """
         own = self.get_state()
-        missing = sorted({part for saved in state.get("runners", [state]) for part in own.keys() - saved.keys()})
-        if missing:
-            raise StateError(f"The state of the env runner lacks {missing}.")
+        check_parts(state.get("runners", [state]), own)
         if "runners" in state:
             state = merge_into_one(state, own, self.config.metrics_window)
         self._set_own_state(state)

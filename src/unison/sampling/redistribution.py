@@ -1,9 +1,10 @@
 """What runners hand on to another number of runners than they were saved with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+from unison.errors import StateError
 from unison.sampling.metrics import merge_states
 from unison.sampling.reward_normalizer import spread_evenly
 from unison.types import ModuleID
@@ -34,6 +35,13 @@ def redistribute(saved: Sequence[State], fresh: Sequence[State]) -> list[State]:
     for index, scales in enumerate(_spread_scales(saved, len(fresh))):
         states[index] |= scales
     return list(states)
+
+
+def check_parts(states: Iterable[State], own: State) -> None:
+    """Raise StateError if one of the states lacks a part of `own`."""
+    missing = sorted({part for state in states for part in own.keys() - state.keys()})
+    if missing:
+        raise StateError(f"The state of the env runner lacks {missing}.")
 
 
 def merge_into_one(group: State, own: State, window: int) -> State:

@@ -11,7 +11,7 @@ from unison.learner_group.failures import WorkerError
 from unison.learner_group.transport import Transport
 from unison.modules import SingleAgentRLModuleSpec
 from unison.sampling.metrics import merge_reports
-from unison.sampling.redistribution import redistribute
+from unison.sampling.redistribution import check_parts, redistribute
 from unison.sampling.remote_runner import RemoteRunner, Roster
 from unison.sampling.runner import Runner
 from unison.types import ModuleID
@@ -150,13 +150,18 @@ class RunnerGroup(Runner):
         return {"runners": states, "retired": retired, "reported": dict(self._reported)}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of `get_state`; see `redistribute` for another number of runners."""
+        """Go on from a state of `get_state`; see `redistribute` for another number of runners.
+
+        Raises:
+            StateError: the state lacks a part.
+        """
+        fresh = [self._insist(runner, "get_state") for runner in self._runners]
+        check_parts(state.get("runners", [state]), fresh[0])
         if "runners" not in state:
             state = {
                 "runners": [state],
                 "reported": _reported_by(state["metrics"]),
             }  # of a single runner in one process
-        fresh = [self._insist(runner, "get_state") for runner in self._runners]
         for runner, saved in zip(self._runners, redistribute(state["runners"], fresh), strict=True):
             self._insist(runner, "set_state", state=saved)
         saved_reports = [

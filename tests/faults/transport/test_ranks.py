@@ -14,6 +14,7 @@ import torch
 from support.hosted import Hosted, children, is_alive, wait_until
 from unison.learner_group.failures import WorkerError
 from unison.learner_group.processes import ProcessTransport
+from unison.learner_group.processes.calls import WorkerProcess
 
 BAD = 1
 DIED = {"SIGKILL": "killed by SIGKILL", "SIGSEGV": "signal 11", "exit": "exited with code 3"}
@@ -201,4 +202,24 @@ def test_all_ranks_lost_and_their_nursery_too(trio: ProcessTransport) -> None:
     with pytest.raises(WorkerError, match="Rank 0 of 3 died in 'echo': the process that made it ended"):
         trio.call("echo")
     assert trio.lost == (0, 1, 2)
+    check_that_all_go_on(trio)
+
+
+def test_ctrl_c_while_an_answer_is_booked_loses_no_call(
+    trio: ProcessTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = WorkerProcess.answered
+    interrupts = iter([KeyboardInterrupt])
+
+    def answered(self: WorkerProcess) -> Any:
+        call = real(self)
+        for interrupt in interrupts:
+            raise interrupt
+        return call
+
+    monkeypatch.setattr(WorkerProcess, "answered", answered)
+    call = trio.call("about")
+    with pytest.raises(KeyboardInterrupt):
+        trio.gather(call)
+    assert [about["rank"] for about in trio.gather(call)] == [0, 1, 2]
     check_that_all_go_on(trio)

@@ -48,6 +48,30 @@ class Remembering(PPOLearner):
         return loss + 0.1 * self.average * fwd_out["vf_preds"].mean()
 
 
+class WritesInPlace(PPOLearner):
+    """Writes into the minibatch and into its random numbers."""
+
+    def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: Any) -> Any:
+        batch["advantages"].sub_(0.1)
+        noise = torch.randn_like(fwd_out["vf_preds"]).mul_(0.1)
+        noise[:4].zero_()
+        loss = super().compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
+        return loss + (noise * fwd_out["vf_preds"]).mean()
+
+
+class Normalizing(PPOLearner):
+    """Its encoders end in BatchNorm, whose operation does not say that it writes running statistics."""
+
+    def _make_module(self) -> Any:
+        modules = super()._make_module()
+        for module_id in modules:
+            encoder: Any = modules[module_id].encoder
+            layers = torch.nn.Sequential(encoder, torch.nn.BatchNorm1d(encoder.output_size))
+            layers.output_size = encoder.output_size
+            modules[module_id].encoder = layers
+        return modules
+
+
 CASES = {
     "discrete": Case(),
     "continuous": Case(actions=TORQUES),
@@ -72,6 +96,15 @@ CASES = {
     "lstm": Case(model={"lstm_size": 8}, time=4, rows=8, minibatch=16, updates=3),
     "gru": Case(model={"lstm_size": 8, "cell": "gru"}, time=3, rows=8, minibatch=12, updates=2),
     "images": Case(observations=IMAGE, model={"conv_layers": [(4, 4, 2), (4, 3, 1)]}, rows=16, updates=2, passes=3),
+    "larger_minibatches_of_images": Case(
+        observations=IMAGE,
+        model={"conv_layers": [(4, 4, 2)], "hidden_sizes": [16]},
+        rows=64,
+        minibatch=64,
+        updates=2,
+        passes=2,
+    ),
+    "writes_in_place": Case(cls=WritesInPlace, updates=2, passes=3),
 }  # fmt: skip
 
 
@@ -86,8 +119,25 @@ XLA = [
     "two_modules",
     "lstm",
     "images",
+    "larger_minibatches_of_images",
+    "writes_in_place",
 ]
 INDUCTOR = ["continuous", "noise"]
+
+
+@pytest.mark.parametrize("engine", ["interpreted", "xla"])
+def test_running_statistics_move_as_often_as_steps_are_taken(engine: str) -> None:
+    if engine == "xla":
+        pytest.importorskip("jax")
+    case = Case(cls=Normalizing, rows=16, minibatch=16, passes=1, updates=1)
+    learners = [case.learner(name) for name in ("eager", engine)]
+    for learner in learners:
+        learner.module.train()
+        case.update(learner, 0)
+    eager, traced = (dict(learner.module.named_buffers()) for learner in learners)
+    assert any("running_mean" in name and eager[name].abs().sum() > 0 for name in eager)
+    for name, buffer in eager.items():
+        torch.testing.assert_close(traced[name], buffer, rtol=1e-6, atol=1e-7, msg=name)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -7,7 +7,7 @@ import pytest
 
 from unison.errors import StateError
 from unison.sampling.metrics import SamplingMetrics
-from unison.sampling.redistribution import merge_into_one, redistribute
+from unison.sampling.redistribution import check_parts, merge_into_one, redistribute
 from unison.sampling.running import Finished
 
 RETURNS = {"red": ([1.0, 5.0, 9.0], [2.0]), "blue": ([], [4.0, 8.0])}
@@ -84,3 +84,11 @@ def test_a_state_without_a_part_is_refused(make_runner: Any, counting_env: Any) 
     broken = {name: part for name, part in whole.items() if name != "seeds"}
     with pytest.raises(StateError, match="seeds"):
         runner.set_state({"runners": [whole, broken], "reported": REPORTED})
+
+
+def test_a_state_that_lacks_a_part_is_named() -> None:
+    whole = make_state(0)
+    lacking = {name: part for name, part in whole.items() if name not in ("seeds", "metrics")}
+    check_parts([whole, make_state(1)], whole)
+    with pytest.raises(StateError, match=r"lacks \['metrics', 'seeds'\]"):
+        check_parts([whole, lacking], whole)

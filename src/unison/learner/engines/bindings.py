@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from unison.learner.engines.graph import View, external_views
@@ -132,11 +131,3 @@ def is_scratch(learner: "TorchLearner", storage: Tensor) -> bool:
         for slot in learner.optimizers.slots.values()
         for group in slot.groups
     )
-
-
-def same_device(tensors: Sequence[Tensor]) -> torch.device:
-    """The one device of tensors; Untraceable if there are several."""
-    devices = {tensor.device for tensor in tensors}
-    if len(devices) != 1:
-        raise Untraceable(f"the step works on several devices: {sorted(map(str, devices))}")
-    return devices.pop()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from unison.learner.engines.nodes import call, converted, value, without_data
+from unison.learner.engines.nodes import call, converted, stands_for, value
 
 _aten: Any = torch.ops.aten
 _BY_TENSOR: dict[Any, Any] = {
@@ -50,7 +50,7 @@ def lift_constants(graph: fx.Graph, place: fx.Node, device: torch.device) -> Ten
     constants = torch.tensor(values, dtype=torch.float64, device=device)
     with graph.inserting_before(place):
         whole = graph.placeholder("constants")
-    whole.meta["val"] = without_data(constants)
+    stands_for(whole, constants, device)
     for number, (node, position) in enumerate(found):
         with graph.inserting_before(node):
             constant = converted(graph, call(graph, _aten.select.int, whole, 0, number), _dtype(node))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from unison.learner.engines.nodes import without_data
+from unison.learner.engines.nodes import stands_for, without_data
 from unison.learner.engines.torch_parts import pytree
 
 
@@ -75,8 +75,7 @@ class _GraphWriter(TorchDispatchMode):
         return result
 
     def _know(self, tensor: Tensor, node: fx.Node) -> None:
-        self._known[id(tensor)] = tensor, node
-        node.meta["val"] = without_data(tensor)
+        self._known[id(tensor)] = tensor, stands_for(node, tensor, tensor.device)
 
     def _node(self, tensor: Tensor) -> fx.Node:
         """The node that stands for a tensor; what no operation made is a constant."""

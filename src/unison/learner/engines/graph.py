@@ -9,16 +9,12 @@ from torch import Tensor
 
 from unison.learner.engines.constants import lift_constants
 from unison.learner.engines.functional import functional_graph
-from unison.learner.engines.nodes import value
+from unison.learner.engines.nodes import device_of, value
 from unison.learner.engines.recording import Call, Recording, Ref, Untraceable, storage_of, whole_storage
 from unison.learner.engines.torch_parts import pytree
 
-_IDENTITIES = {
-    torch.ops.aten.detach.default,
-    torch.ops.aten.alias.default,
-    torch.ops.aten.lift_fresh.default,
-    torch.ops.aten.lift_fresh_copy.default,
-}
+aten: Any = torch.ops.aten
+_IDENTITIES = {aten.detach.default, aten.alias.default, aten.lift_fresh.default, aten.lift_fresh_copy.default}
 
 
 @dataclass(frozen=True)
@@ -139,7 +135,7 @@ def _functional_graph(
     first = len(state) + len(captured)
     used = [bool(node.users) for node in inputs[first : first + len(recording.inputs)]]
     after: Any = [*inputs[first:], *(node for node in module.graph.nodes if node.op != "placeholder")]
-    constants = lift_constants(module.graph, after[0], examples[0].device)
+    constants = lift_constants(module.graph, after[0], recording.inputs[0][1].device)
     module.recompile()
     return FunctionalGraph(module, views, state, captured, used, draws, constants)
 
@@ -160,7 +156,7 @@ class _Replay:
         """State, captured, minibatch and noise in; new state and outputs out."""
         given = iter(tensors)
         memory = {s: next(given).clone() for s in self._state} | {s: next(given) for s in self._captured}
-        values = {ref.index: next(given) for ref, _ in self._recording.inputs}
+        values = {ref.index: next(given).clone() for ref, _ in self._recording.inputs}
         for (ref, _), view in zip(self._recording.externals, self._views, strict=True):
             values[ref.index] = _piece(memory[view.storage], view)
 
@@ -174,9 +170,11 @@ class _Replay:
                     args[0].copy_(next(given))
                     values.setdefault(_first(call).index, args[0])
                 else:
-                    values[_first(call).index] = next(given)
+                    values[_first(call).index] = next(given).clone()
                 continue
-            result: Any = call.operator(*args, **kwargs)
+            # Here a convolution may lay out its result in another way, so that its entries have to be copied.
+            operator = aten.reshape.default if call.operator is aten.view.default else call.operator
+            result: Any = operator(*args, **kwargs)
             made: list[Any] = list(result) if isinstance(result, tuple | list) else [result]  # pyright: ignore[reportUnknownArgumentType]
             for ref, output in zip(call.outputs, made, strict=True):
                 if ref is not None:
@@ -217,19 +215,19 @@ def _check_draw(call: Call) -> None:
 
 
 def _simplify(graph: torch.fx.Graph) -> None:
-    aten = torch.ops.aten
     for node in list(graph.nodes):
-        # The state is cloned so that it may be written into; a graph without writes needs no clone.
-        is_state = node.target is aten.clone.default and node.args[0].op == "placeholder" and not node.kwargs
-        if node.op == "call_function" and (node.target in _IDENTITIES or is_state):
+        # Inputs are cloned so that they may be written into; a graph without writes needs no clone.
+        is_input = node.target is aten.clone.default and node.args[0].op == "placeholder" and not node.kwargs
+        if node.op == "call_function" and (node.target in _IDENTITIES or is_input):
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
-        elif node.target is aten.copy.default and _alike(*map(value, node.args[:2])):
+        elif node.target is aten.copy.default and _alike(*node.args[:2]):
             # Nothing of what is wholly written over counts: what else nobody reads is scratch.
             node.target, node.args = aten.clone.default, (node.args[1],)
     graph.eliminate_dead_code()
 
 
-def _alike(target: Tensor, source: Tensor) -> bool:
-    same = target.shape == source.shape and target.dtype is source.dtype and target.device == source.device
-    return same and target.is_contiguous() and source.is_contiguous()
+def _alike(target: torch.fx.Node, source: torch.fx.Node) -> bool:
+    into, out_of = value(target), value(source)
+    same = into.shape == out_of.shape and into.dtype is out_of.dtype and device_of(target) == device_of(source)
+    return same and into.is_contiguous() and out_of.is_contiguous()

@@ -15,7 +15,7 @@ from unison.learner.engines.cache import cache_directory
 from unison.learner.engines.compiled import CompiledEngine
 from unison.learner.engines.feed import Feed
 from unison.learner.engines.fingerprint import fingerprint
-from unison.learner.engines.nodes import call, converted, value
+from unison.learner.engines.nodes import call, converted, device_of, value
 from unison.learner.engines.program import Job, Outputs, Program
 from unison.learner.engines.side_by_side import side_by_side
 from unison.learner.engines.together import Together, stacked
@@ -131,14 +131,14 @@ def _minibatches(column: Tensor, index: Tensor) -> Tensor:
 
 
 def _compile(traced: TracedStep, count: int) -> Compiled:
-    module, examples, fake_mode = _in_place(traced, count)
     virtual = _torch_module("torch._inductor.virtualized").V
     options = _torch_module("torch._inductor.config")
     compile_graph = _torch_module("torch._inductor.compile_fx").compile_fx_inner
-    on_cpu = examples[0].device.type == "cpu"
-    with TRACING, torch.no_grad(), warnings.catch_warnings(), virtual.set_fake_mode(fake_mode):
+    with TRACING, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's own making
-        with options.patch(cpp_wrapper=on_cpu):
+        module, examples, fake_mode = _in_place(traced, count)
+        on_cpu = examples[0].device.type == "cpu"
+        with virtual.set_fake_mode(fake_mode), options.patch(cpp_wrapper=on_cpu):
             # No backward pass follows: so the compiler may put each operation close to those that read its result.
             return compile_graph(module, examples, cpp_wrapper=on_cpu, is_inference=True)
 
@@ -164,8 +164,7 @@ def _decompositions() -> dict[Any, Any]:
 
 def _in_place(traced: TracedStep, modules: int) -> tuple[torch.fx.GraphModule, list[Any], Any]:
     """The graph with flat inputs and outputs, which writes the new state over the old and stacks the metrics."""
-    device = traced.graph.constants.device
-    batched = side_by_side(traced.graph.module, modules, device, _decompositions())
+    batched = side_by_side(traced.graph.module, modules, _decompositions())
     source = batched.graph
     graph = torch.fx.Graph()
     values: dict[Any, Any] = {}
@@ -184,9 +183,9 @@ def _in_place(traced: TracedStep, modules: int) -> tuple[torch.fx.GraphModule, l
     graph.output((metrics, *outputs[num_metrics:]))
     module = torch.fx.GraphModule(batched, graph)
     fake_mode = _torch_module("torch._subclasses.fake_tensor").FakeTensorMode()
-    inputs = [value(node) for node in graph.nodes if node.op == "placeholder"]
+    inputs = [(value(node), device_of(node)) for node in graph.nodes if node.op == "placeholder"]
     with fake_mode:
-        examples = [torch.empty_strided(v.shape, v.stride(), dtype=v.dtype, device=device) for v in inputs]
+        examples = [torch.empty_strided(v.shape, v.stride(), dtype=v.dtype, device=device) for v, device in inputs]
     _torch_module("torch.fx.passes.fake_tensor_prop").FakeTensorProp(module, fake_mode).propagate_dont_convert_inputs(
         *examples
     )

@@ -11,8 +11,9 @@ from unison.learner.engines.torch_parts import map_arg
 def call(graph: fx.Graph, operator: Any, *args: Any) -> fx.Node:
     """A new call at the graph's point of insertion, with the shape and dtype of its result."""
     made = graph.call_function(operator, args)
-    made.meta["val"] = without_data(operator(*map_arg(args, _zeros)))
-    return made
+    inputs: list[fx.Node] = made.all_input_nodes
+    place = device_of(inputs[0]) if inputs else torch.device("cpu")
+    return stands_for(made, operator(*map_arg(args, _zeros)), place)
 
 
 def converted(graph: fx.Graph, node: fx.Node, dtype: torch.dtype) -> fx.Node:
@@ -21,13 +22,23 @@ def converted(graph: fx.Graph, node: fx.Node, dtype: torch.dtype) -> fx.Node:
         return node
     # Not aten.to, which compiled C++ would have to ask Python for.
     made = graph.call_function(torch.ops.prims.convert_element_type.default, (node, dtype))
-    made.meta["val"] = value(node).to(dtype)
-    return made
+    return stands_for(made, value(node).to(dtype), device_of(node))
 
 
 def value(node: fx.Node) -> Any:
     """The tensor without data that a node stands for."""
     return node.meta["val"]
+
+
+def device_of(node: fx.Node) -> torch.device:
+    """Where that tensor lies."""
+    return node.meta["device"]
+
+
+def stands_for(node: fx.Node, tensor: Tensor, device: torch.device) -> fx.Node:
+    """Write down what a node stands for: a tensor like this one, on that device; returns the node."""
+    node.meta["val"], node.meta["device"] = without_data(tensor), device
+    return node
 
 
 def without_data(tensor: Tensor) -> Tensor:

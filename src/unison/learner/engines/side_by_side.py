@@ -6,27 +6,24 @@ from typing import Any
 import torch
 
 from unison.learner.engines.functional import functional_graph
-from unison.learner.engines.nodes import value
+from unison.learner.engines.nodes import device_of, value
 
 _aten: Any = torch.ops.aten
 _prims: Any = torch.ops.prims
 
 
-def side_by_side(
-    module: torch.fx.GraphModule, count: int, device: torch.device, decompositions: Mapping[Any, Any]
-) -> torch.fx.GraphModule:
+def side_by_side(module: torch.fx.GraphModule, count: int, decompositions: Mapping[Any, Any]) -> torch.fx.GraphModule:
     """The graph of `count` modules at once, by torch.func.vmap; of one, the graph itself.
 
     Args:
         module: takes tensors one after another and returns a list of tensors.
         count: the number of modules.
-        device: where they lie.
         decompositions: rules that replace operations by simpler ones.
     """
     if count == 1:
         return module
-    inputs = [value(node) for node in module.graph.nodes if node.op == "placeholder"]
-    examples = [torch.zeros((count, *v.shape), dtype=v.dtype, device=device) for v in inputs]
+    inputs = [(value(node), device_of(node)) for node in module.graph.nodes if node.op == "placeholder"]
+    examples = [torch.zeros((count, *v.shape), dtype=v.dtype, device=device) for v, device in inputs]
     return functional_graph(torch.func.vmap(_Interpreter(module).run), examples, decompositions)
 
 
