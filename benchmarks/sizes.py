@@ -1,6 +1,6 @@
 """PPO updates of sizes that nothing was tuned for, beside the bare loop and Stable-Baselines3.
 
-    python benchmarks/sizes.py --peers DIR [--repeats 5] [--engines auto eager xla]
+    python benchmarks/sizes.py --peers DIR [--repeats 5] [--engines auto eager xla] [--widths 1024] [--minibatches 4096]
 
 Three shapes of observations and actions, widths 32 to 1024 (two hidden layers), minibatches 32 to 4096. A cell is
 how many times as long the peer takes: the median of the ratios of each repeat, all in one run, on one core
@@ -24,12 +24,17 @@ RIVALS = ("bare loop", "SB3")
 def main() -> None:
     """Measure and report."""
     parser = make_parser(__doc__)
+    parser.add_argument("--widths", type=int, nargs="+", default=WIDTHS)
+    parser.add_argument("--minibatches", type=int, nargs="+", default=MINIBATCHES)
     parser.set_defaults(repeats=5)
     arguments = parser.parse_args()
     report = Report("sizes", "PPO updates of untuned sizes", " ".join((__doc__ or "").split("\n\n")[-1].split()))
     entries = [*(peer for peer in PEERS if peer.name in RIVALS), *unison_entries(arguments.engines)]
     measured: dict[Work, dict[str, Measured]] = {}
-    works = [make_work(*shape, width, minibatch) for shape, width, minibatch in product(SHAPES, WIDTHS, MINIBATCHES)]
+    works = [
+        make_work(*shape, width, minibatch)
+        for shape, width, minibatch in product(SHAPES, arguments.widths, arguments.minibatches)
+    ]
     works = works[:2] if arguments.quick else works
     with TemporaryFile() as log, Field(entries, arguments.peers, [arguments.core], log) as field:
         for work in works:
