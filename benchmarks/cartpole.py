@@ -14,9 +14,8 @@ its tuned settings, evaluations, checkpoints, logs and plot.
 
 import statistics
 import sys
-from collections.abc import Sequence
 
-from harness.contenders import SCRIPTS, Entry
+from harness.contenders import SCRIPTS, Entry, cpu_ratio, ratio
 from harness.options import make_parser
 from harness.processes import Runs, run_in_turn
 from harness.report import Report, bar_chart
@@ -65,8 +64,8 @@ def make_report(runs: dict[str, Runs], missing: dict[str, str], steps: int) -> R
     for name, own in runs.items():
         cells = ["", ""]
         if rival is not None and own is not rival:
-            by_time = ratio(rival.seconds, own.seconds)
-            cells = [f"{by_time:.2f}", f"{ratio(rival.cpu_seconds, own.cpu_seconds):.2f}"]
+            by_time = ratio(rival, own)
+            cells = [f"{by_time:.2f}", f"{cpu_ratio(rival, own):.2f}"]
             ratios[name] = by_time
         learning = own.median_of("learning_s")
         speeds = [f"{own.answers[0]['steps'] / own.median:,.0f}", f"{own.answers[0]['steps'] / learning:,.0f}"]
@@ -86,11 +85,6 @@ def make_report(runs: dict[str, Runs], missing: dict[str, str], steps: int) -> R
         speeds_of_all = [steps / own.median for own in runs.values()]
         report.add_picture("", bar_chart(list(runs), speeds_of_all, title=report.title, unit="steps per second"))
     return report
-
-
-def ratio(theirs: Sequence[float], ours: Sequence[float]) -> float:
-    """How many times as long they took: the median over the rounds."""
-    return statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any, NoReturn, Protocol
 
 from harness.family import Family
 from harness.options import ENGINES
@@ -128,12 +128,19 @@ class Measured:
         return statistics.median(self.seconds)
 
 
-def ratio(slower: Measured, faster: Measured) -> float:
+class Timed(Protocol):
+    """What was timed round by round."""
+
+    seconds: list[float]
+    cpu_seconds: list[float]
+
+
+def ratio(slower: Timed, faster: Timed) -> float:
     """How many times as long the first takes: the median of the ratios of each repeat."""
     return statistics.median(a / b for a, b in zip(slower.seconds, faster.seconds, strict=True))
 
 
-def cpu_ratio(slower: Measured, faster: Measured) -> float:
+def cpu_ratio(slower: Timed, faster: Timed) -> float:
     """The same of processor time."""
     return statistics.median(a / b for a, b in zip(slower.cpu_seconds, faster.cpu_seconds, strict=True))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from unison.learner.engines.torch_parts import copy_all
+from unison.learner.engines.torch_parts import alike, copy_all
 from unison.learner.held import held_buffers, held_parameters
 from unison.learner.optimizer_slot import OptimizerSlot
 from unison.types import ModuleID
@@ -82,15 +82,11 @@ def tensors_of(
 
 def _copies(tensors: list[Tensor], memory: list[Tensor]) -> list[Tensor]:
     """Copies of tensors, in `memory` if it fits: fresh memory costs as much again as the copying."""
-    if len(tensors) != len(memory) or not all(map(_alike, tensors, memory)):
+    if len(tensors) != len(memory) or not all(map(alike, tensors, memory)):
         return [tensor.detach().clone() for tensor in tensors]
     with torch.no_grad():
         copy_all(memory, tensors)
     return memory
-
-
-def _alike(tensor: Tensor, other: Tensor) -> bool:
-    return tensor.shape == other.shape and tensor.dtype is other.dtype and tensor.device == other.device
 
 
 def settings_of(options: dict[str, Any]) -> dict[str, Any]:

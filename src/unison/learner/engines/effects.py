@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from unison.learner.engines.recording import Call, Recording, Ref, Untraceable, storage_of, whole_storage
+from unison.learner.engines.torch_parts import alike
 from unison.learner.engines.watching import Path, Spy, assign, children, readable, resolve, walk
 
 _ABSENT = object()
@@ -71,7 +72,7 @@ class Effects:
             if ref is None:
                 place = spy.written.get(str(path[0][1]), "a hook")
                 raise Untraceable(f"{place} changes {readable(path)}, which is no tensor, in every step")
-            if isinstance(old, Tensor) and _alike(old, value):
+            if isinstance(old, Tensor) and alike(old, value):
                 _feed_back(recording, old, value, ref)
             else:
                 left[path] = ref
@@ -90,10 +91,6 @@ def _same(old: Any, new: Any) -> bool:
 def _is_cache(old: Any, new: Any) -> bool:
     plain = isinstance(new, Tensor | int | float | str | bytes | complex) or new is _ABSENT
     return (old is _ABSENT or old is None) and not plain
-
-
-def _alike(old: Tensor, new: Tensor) -> bool:
-    return old.shape == new.shape and old.dtype is new.dtype and old.device == new.device
 
 
 def _holds_only(value: Any, recording: Recording) -> bool:

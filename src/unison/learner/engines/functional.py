@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from unison.learner.engines.nodes import stands_for, without_data
-from unison.learner.engines.torch_parts import pytree
+from unison.learner.engines.torch_parts import Watcher, pytree
 
 
 def functional_graph(
@@ -33,15 +32,11 @@ def functional_graph(
     return writer.finish(outputs)
 
 
-class _GraphWriter(TorchDispatchMode):
+class _GraphWriter(Watcher):
     """Writes down the operations that reach it: below functionalization, these are pure."""
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # To skip it is to import it.
-
     def __init__(self, inputs: Sequence[Tensor], decompositions: Mapping[Any, Any]) -> None:
-        super().__init__()  # pyright: ignore[reportUnknownMemberType]  # torch leaves it untyped
+        super().__init__()
         self._decompositions = decompositions
         self._graph, self._root = fx.Graph(), torch.nn.Module()
         self._known: dict[int, tuple[Tensor, fx.Node]] = {}

@@ -15,9 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from unison.learner.engines.torch_parts import pytree
+from unison.learner.engines.torch_parts import Watcher, pytree
 
 _TORCH = str(torch.__file__).rsplit("/", 1)[0]
 _HERE = __file__.rsplit("/", 1)[0]
@@ -165,13 +164,9 @@ class _NoReads(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-class _Recorder(TorchDispatchMode):
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # To skip torch's compiler is to import it.
-
+class _Recorder(Watcher):
     def __init__(self, inputs: Sequence[Tensor]) -> None:
-        super().__init__()  # pyright: ignore[reportUnknownMemberType]  # torch leaves it untyped
+        super().__init__()
         self._recording = Recording()
         self._refs: dict[int, Ref] = {}
         self._made: set[int] = set()

@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import Any
 
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 pytree: Any = import_module("torch.utils._pytree")
 """The only tree code that torch's tracers accept."""
@@ -23,3 +24,19 @@ def copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
     """Copy a list of tensors into another in one call; torch refuses lists of none, which leave nothing to do."""
     if targets:
         _copy_into(targets, sources)
+
+
+def alike(tensor: Tensor, other: Tensor) -> bool:
+    """Whether one can take the other's place: the same shape, dtype and device."""
+    return tensor.shape == other.shape and tensor.dtype is other.dtype and tensor.device == other.device
+
+
+class Watcher(TorchDispatchMode):
+    """Base of what sees every operation, without torch's compiler: to have it skip us, torch would import it."""
+
+    def __init__(self) -> None:
+        super().__init__()  # pyright: ignore[reportUnknownMemberType]  # torch leaves it untyped
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
