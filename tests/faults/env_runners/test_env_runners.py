@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,9 @@ class SlowStart(gym.Env[Any, Any]):
     def step(self, action: Any) -> Any:
         time.sleep(SLOW_STEP_S)
         if self.file.exists():
-            self.file.unlink()
-            os.kill(os.getpid(), signal.SIGKILL if self.file.name == "kill" else signal.SIGSTOP)
+            with suppress(FileNotFoundError):  # another runner was sooner
+                self.file.unlink()
+                os.kill(os.getpid(), signal.SIGKILL if self.file.name == "kill" else signal.SIGSTOP)
         return np.zeros(4, np.float32), 1.0, False, False, {}
 
 

@@ -21,14 +21,15 @@ def step():
 
 step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-step()
+for _ in range(10):
+    step()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
-PAGES = 16_384  # of 4 KiB, in 64 MiB
+PAGES = 16_384  # of 4 KiB, in the 64 MiB of a step
 
 
 def faults(**environment: str) -> int:
-    """The pages that a step takes from the system, in a process of its own that has built a Learner."""
+    """The pages that ten steps take from the system, in a process of its own that has built a Learner."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     run = [sys.executable, "-c", SCRIPT]
     done = subprocess.run(run, env=inherited | environment, capture_output=True, text=True, check=True)
@@ -37,9 +38,9 @@ def faults(**environment: str) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's memory")
 def test_freed_memory_is_kept() -> None:
-    assert faults() < PAGES / 100
+    assert faults() < PAGES / 2  # some: a piece may no longer fit where it was after the first step
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's memory")
 def test_the_users_own_settings_stay() -> None:
-    assert faults(MALLOC_MMAP_THRESHOLD_="131072") > PAGES / 2
+    assert faults(MALLOC_MMAP_THRESHOLD_="131072") > 5 * PAGES
