@@ -105,6 +105,7 @@ CASES = {
         passes=2,
     ),
     "writes_in_place": Case(cls=WritesInPlace, updates=2, passes=3),
+    "wide": Case(model={"hidden_sizes": [64, 72]}, actions=TORQUES, rows=150, minibatch=70, passes=5),
 }  # fmt: skip
 
 
@@ -121,6 +122,7 @@ XLA = [
     "images",
     "larger_minibatches_of_images",
     "writes_in_place",
+    "wide",
 ]
 INDUCTOR = ["continuous", "noise"]
 

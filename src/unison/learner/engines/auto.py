@@ -152,7 +152,7 @@ def make_compiled(name: str) -> CompiledEngine:
 
 def _candidates(learner: "TorchLearner") -> list[str]:
     """The compiling engines that this machine has, those that compile fastest first."""
-    from unison.learner.engines.inductor import find_compiler
+    from unison.learner.engines.kernels.compiler import find_compiler
     from unison.learner.engines.xla import is_available
 
     on_cpu = learner.device.type == "cpu"

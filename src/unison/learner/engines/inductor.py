@@ -3,9 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from functools import cache
 from importlib import import_module
-from shutil import which
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +13,7 @@ from unison.learner.engines.cache import cache_directory
 from unison.learner.engines.compiled import CompiledEngine
 from unison.learner.engines.feed import Feed
 from unison.learner.engines.fingerprint import fingerprint
+from unison.learner.engines.kernels.compiler import find_compiler
 from unison.learner.engines.nodes import call, converted, device_of, value
 from unison.learner.engines.program import Job, Outputs, Program
 from unison.learner.engines.side_by_side import side_by_side
@@ -141,14 +140,6 @@ def _compile(traced: TracedStep, count: int) -> Compiled:
         with virtual.set_fake_mode(fake_mode), options.patch(cpp_wrapper=on_cpu):
             # No backward pass follows: so the compiler may put each operation close to those that read its result.
             return compile_graph(module, examples, cpp_wrapper=on_cpu, is_inference=True)
-
-
-@cache
-def find_compiler() -> str | None:
-    """The C++ compiler that inductor would use on this machine; looked for once."""
-    return next(
-        (path for name in (os.environ.get("CXX"), "g++", "c++", "clang++") if name and (path := which(name))), None
-    )
 
 
 def _torch_module(name: str) -> Any:

@@ -80,10 +80,15 @@ def _first_value(node: Any) -> Any:
 
 def _site(node: Any) -> Site:
     value = _first_value(node)
-    transposed = tuple(
-        isinstance(a, torch.fx.Node) and a.op == "call_function" and operation_name(a.target) in _TRANSPOSES
-        for a in node.args
-    )
+    transposed = tuple(_is_transposed(argument) for argument in node.args)
     if not isinstance(value, Tensor):
         return Site((), None, transposed)
     return Site(tuple(value.shape), DTYPES.get(value.dtype), transposed)
+
+
+def _is_transposed(node: Any) -> bool:
+    """Whether it is turned an odd number of times, as in a backward pass weights are twice."""
+    turned = False
+    while isinstance(node, torch.fx.Node) and node.op == "call_function" and operation_name(node.target) in _TRANSPOSES:
+        turned, node = not turned, node.args[0]
+    return turned

@@ -3,19 +3,23 @@
 from collections.abc import Sequence
 from typing import Any
 
+from unison.learner.engines.kernels import products
 from unison.learner.engines.lowering.table import Array, Site, cast, jax, jnp, lax, lowers
 
 _NARROW = 8
 
 
-def matmul(a: Array, b: Array, *, a_is_transposed: bool) -> Array:
-    """`a @ b` [m, n], where `a` [m, k] may be the transpose of what lies in memory.
+def matmul(a: Array, b: Array, *, a_is_transposed: bool, b_is_transposed: bool) -> Array:
+    """`a @ b` [m, n], where `a` [m, k] and `b` [k, n] may be the transposes of what lies in memory.
 
     XLA's CPU backend multiplies a transposed left matrix several times slower than a straight one.
     So the narrower of the two operands is really turned, and held apart from the product by a
     barrier, or the two would be merged again.
     """
-    if not a_is_transposed or a.ndim != 2:
+    if _is_for_matrix_unit(a, b):
+        a, b = (a.T if a_is_transposed else a), (b.T if b_is_transposed else b)
+        return products.product(a, b, a_is_transposed=a_is_transposed, b_is_transposed=b_is_transposed)
+    if not a_is_transposed:
         return jnp.matmul(a, b)
     rows, columns = a.shape[0], b.shape[1]
     if min(rows, columns) <= 1 or rows <= _NARROW:
@@ -26,9 +30,15 @@ def matmul(a: Array, b: Array, *, a_is_transposed: bool) -> Array:
     return jnp.matmul(hold(a), b)
 
 
+def _is_for_matrix_unit(a: Array, b: Array) -> bool:
+    if a.dtype != jnp.float32 or b.dtype != jnp.float32:
+        return False
+    return products.is_worth_it(a.shape[0], a.shape[1], b.shape[1]) and products.is_available()
+
+
 @lowers("mm.default")
 def _mm(site: Site, a: Array, b: Array) -> Array:
-    return matmul(a, b, a_is_transposed=site.transposed[0])
+    return matmul(a, b, a_is_transposed=site.transposed[0], b_is_transposed=site.transposed[1])
 
 
 @lowers("bmm.default", "matmul.default", "dot.default", "mv.default")
@@ -38,7 +48,7 @@ def _matmul(_: Site, a: Array, b: Array) -> Array:
 
 @lowers("addmm.default")
 def _addmm(site: Site, c: Array, a: Array, b: Array, *, beta: float = 1, alpha: float = 1) -> Array:
-    product = matmul(a, b, a_is_transposed=site.transposed[1])
+    product = matmul(a, b, a_is_transposed=site.transposed[1], b_is_transposed=site.transposed[2])
     product = product if alpha == 1 else product * cast(alpha, site.dtype)
     return product + (c if beta == 1 else c * cast(beta, site.dtype))
 

@@ -1,0 +1,266 @@
+// Products of float32 matrices on the matrix unit (AMX) of x86 processors, which multiplies bfloat16 numbers.
+//
+// Every number is split into three bfloat16 parts that together hold all of its 24 bits. Of the nine products of parts
+// the six largest are summed, in float32; the others are smaller than what float32 rounds away. So nothing is lost:
+// the result is as close to the exact one as that of float32 arithmetic (Henry, Tang, Heinecke: "Leveraging the
+// bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations", 2019, section 2). Two things
+// differ: bits that stand for less than 1e-38 are lost, and of infinite numbers (or those within 0.4 % of the largest)
+// NaN comes, never infinity.
+#pragma once
+
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+
+namespace unison {
+
+using Index = std::int64_t;
+using Part = std::uint16_t;  // the bits of a bfloat16
+
+constexpr Index PARTS = 3;
+constexpr Index TILE = 16;                   // rows of a tile, and words of 32 bits in each of them
+constexpr Index DEPTH = 2 * TILE;            // the products of numbers that one instruction sums: two in each word
+constexpr Index SHEET = TILE * DEPTH;        // numbers of a tile
+constexpr Index CELL = PARTS * SHEET;        // a packed tile: three sheets, the leading parts first
+constexpr Index BLOCK = 2 * TILE;            // rows and columns of the result that the registers hold
+// What is packed at once: a left panel of 96 KiB and a right one of 384 KiB, which stay in the second cache.
+constexpr Index PANEL_DEPTH = 4 * DEPTH, PANEL_HEIGHT = 4 * BLOCK, PANEL_WIDTH = 16 * BLOCK;
+
+// A part of a matrix in memory, whose rows lie one after another.
+struct Window {
+    const float* data;
+    Index stride, rows, columns;
+
+    Window from(Index row, Index column) const {
+        return {data + row * stride + column, stride, rows - row, columns - column};
+    }
+};
+
+struct Matrix {
+    Window memory;
+    bool is_transposed;  // the matrix is the transpose of what lies in memory
+
+    Index rows() const { return is_transposed ? memory.columns : memory.rows; }
+    Index columns() const { return is_transposed ? memory.rows : memory.columns; }
+    Window from(Index row, Index column) const {
+        return is_transposed ? memory.from(column, row) : memory.from(row, column);
+    }
+    Matrix rows_between(Index start, Index stop) const {
+        Matrix part{from(start, 0), is_transposed};
+        (is_transposed ? part.memory.columns : part.memory.rows) = stop - start;
+        return part;
+    }
+};
+
+// Asks the system for the matrix unit's registers, once per process; whether it gives them.
+inline bool request_tiles() {
+    constexpr long request_permission = 0x1023, tile_data = 18;  // of Linux's <asm/prctl.h>
+    return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+}
+
+struct alignas(64) TileShapes {
+    std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    std::uint8_t rows[16] = {TILE, TILE, TILE, TILE, TILE, TILE, TILE, TILE};
+};
+
+struct Workspace {
+    alignas(64) Part left[PANEL_HEIGHT * PANEL_DEPTH * PARTS];
+    alignas(64) Part right[PANEL_DEPTH * PANEL_WIDTH * PARTS];
+    alignas(64) float edge[BLOCK * BLOCK];
+};
+
+inline Index round_up(Index length, Index grain) { return (length + grain - 1) / grain * grain; }
+
+inline __mmask16 first(Index count) { return count >= TILE ? 0xFFFF : (1u << std::max<Index>(count, 0)) - 1; }
+
+// The first square of a window, zero outside of it.
+inline void load(const Window& window, __m512 square[TILE]) {
+    const __mmask16 is_inside = first(window.columns);
+#pragma GCC unroll 16
+    for (Index row = 0; row < TILE; ++row)
+        square[row] = _mm512_maskz_loadu_ps(row < window.rows ? is_inside : 0, window.data + row * window.stride);
+}
+
+inline void transpose(__m512 square[TILE]) {
+    __m512 pairs[TILE], fours[TILE];
+#pragma GCC unroll 8
+    for (Index i = 0; i < TILE; i += 2) {
+        pairs[i] = _mm512_unpacklo_ps(square[i], square[i + 1]);
+        pairs[i + 1] = _mm512_unpackhi_ps(square[i], square[i + 1]);
+    }
+#pragma GCC unroll 4
+    for (Index i = 0; i < TILE; i += 4) {
+        fours[i] = _mm512_shuffle_ps(pairs[i], pairs[i + 2], 0x44);
+        fours[i + 1] = _mm512_shuffle_ps(pairs[i], pairs[i + 2], 0xEE);
+        fours[i + 2] = _mm512_shuffle_ps(pairs[i + 1], pairs[i + 3], 0x44);
+        fours[i + 3] = _mm512_shuffle_ps(pairs[i + 1], pairs[i + 3], 0xEE);
+    }
+#pragma GCC unroll 4
+    for (Index i = 0; i < 4; ++i) {
+        const __m512 even_above = _mm512_shuffle_f32x4(fours[i], fours[4 + i], 0x88);
+        const __m512 odd_above = _mm512_shuffle_f32x4(fours[i], fours[4 + i], 0xDD);
+        const __m512 even_below = _mm512_shuffle_f32x4(fours[8 + i], fours[12 + i], 0x88);
+        const __m512 odd_below = _mm512_shuffle_f32x4(fours[8 + i], fours[12 + i], 0xDD);
+        square[i] = _mm512_shuffle_f32x4(even_above, even_below, 0x88);
+        square[4 + i] = _mm512_shuffle_f32x4(odd_above, odd_below, 0x88);
+        square[8 + i] = _mm512_shuffle_f32x4(even_above, even_below, 0xDD);
+        square[12 + i] = _mm512_shuffle_f32x4(odd_above, odd_below, 0xDD);
+    }
+}
+
+// Takes from x its leading bits, rounded to a bfloat16: the upper half of the word. Infinity leaves NaN.
+inline __m512i take_part(__m512& x) {
+    const __m512i half = _mm512_set1_epi32(0x8000), upper = _mm512_set1_epi32(0xFFFF0000);
+    const __m512i part = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(x), half), upper);
+    x = _mm512_sub_ps(x, _mm512_castsi512_ps(part));
+    return part;
+}
+
+// Words of two bfloat16: the upper half of `low`, and above it the upper half of `high`.
+inline __m512i paired(__m512i low, __m512i high) {
+    constexpr int first_or_second_where_third = 0xF8;
+    const __m512i upper = _mm512_set1_epi32(0xFFFF0000);
+    return _mm512_ternarylogic_epi32(_mm512_srli_epi32(low, 16), high, upper, first_or_second_where_third);
+}
+
+// A packed tile of two squares, or of their transposes: a word holds a number of `one` and its neighbour of `other`.
+template <bool is_turned>
+inline void pack(const Window& one, const Window& other, Part* cell) {
+    __m512 low[TILE], high[TILE];
+    load(one, low);
+    load(other, high);
+    if (is_turned) transpose(low), transpose(high);
+    for (Index row = 0; row < TILE; ++row, cell += DEPTH) {
+        __m512 a = low[row], b = high[row];
+        _mm512_store_si512(cell, paired(take_part(a), take_part(b)));
+        _mm512_store_si512(cell + SHEET, paired(take_part(a), take_part(b)));
+        _mm512_store_si512(cell + 2 * SHEET, paired(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+    }
+}
+
+// A tile of 16 rows and 32 columns: word w of row r holds columns w and w + 16.
+inline void pack_left(const Matrix& a, Index row, Index column, Part* cell) {
+    const Window window = a.from(row, column);
+    if (a.is_transposed)
+        pack<true>(window, window.from(TILE, 0), cell);
+    else
+        pack<false>(window, window.from(0, TILE), cell);
+}
+
+// A tile of 32 rows and 16 columns: word w of row r holds rows r and r + 16 of column w.
+inline void pack_right(const Matrix& b, Index row, Index column, Part* cell) {
+    const Window window = b.from(row, column);
+    if (b.is_transposed)
+        pack<true>(window, window.from(0, TILE), cell);
+    else
+        pack<false>(window, window.from(TILE, 0), cell);
+}
+
+// Registers 0 to 3 hold a block of the result, 4 and 5 tiles of the left, one above the other, 6 and 7 of the right.
+#define UNISON_LOAD_LEFT(sheet)                                       \
+    _tile_loadd(4, left + k * CELL + (sheet) * SHEET, 64);            \
+    _tile_loadd(5, left + (cells + k) * CELL + (sheet) * SHEET, 64)
+#define UNISON_LOAD_RIGHT(sheet)                                      \
+    _tile_loadd(6, right + k * CELL + (sheet) * SHEET, 64);           \
+    _tile_loadd(7, right + (cells + k) * CELL + (sheet) * SHEET, 64)
+#define UNISON_MULTIPLY      \
+    _tile_dpbf16ps(0, 4, 6); \
+    _tile_dpbf16ps(1, 4, 7); \
+    _tile_dpbf16ps(2, 5, 6); \
+    _tile_dpbf16ps(3, 5, 7)
+
+// c [32, 32] += left [32, 32 * cells] @ right [32 * cells, 32]; small products first, or they would be rounded away.
+inline void multiply(const Part* left, const Part* right, Index cells, float* c, Index stride, bool is_first) {
+    float* const below = c + TILE * stride;
+    if (is_first) {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    } else {
+        _tile_loadd(0, c, stride * 4);
+        _tile_loadd(1, c + TILE, stride * 4);
+        _tile_loadd(2, below, stride * 4);
+        _tile_loadd(3, below + TILE, stride * 4);
+    }
+    for (Index k = 0; k < cells; ++k) {
+        UNISON_LOAD_LEFT(0);
+        UNISON_LOAD_RIGHT(2);
+        UNISON_MULTIPLY;
+        UNISON_LOAD_RIGHT(1);
+        UNISON_MULTIPLY;
+        UNISON_LOAD_LEFT(1);
+        UNISON_MULTIPLY;
+        UNISON_LOAD_RIGHT(0);
+        UNISON_MULTIPLY;
+        UNISON_LOAD_LEFT(2);
+        UNISON_MULTIPLY;
+    }
+    for (Index k = 0; k < cells; ++k) {
+        UNISON_LOAD_LEFT(0);
+        UNISON_LOAD_RIGHT(0);
+        UNISON_MULTIPLY;
+    }
+    _tile_stored(0, c, stride * 4);
+    _tile_stored(1, c + TILE, stride * 4);
+    _tile_stored(2, below, stride * 4);
+    _tile_stored(3, below + TILE, stride * 4);
+}
+
+// The same for a block of which only `rows` and `columns` exist, beside the result.
+inline void multiply_edge(const Part* left, const Part* right, Index cells, float* c, Index stride, Index rows,
+                          Index columns, bool is_first, float* edge) {
+    if (!is_first)
+        for (Index i = 0; i < rows; ++i) std::copy_n(c + i * stride, columns, edge + i * BLOCK);
+    multiply(left, right, cells, edge, BLOCK, is_first);
+    for (Index i = 0; i < rows; ++i) std::copy_n(edge + i * BLOCK, columns, c + i * stride);
+}
+
+// c [height, width] += the product of the panels in `work`.
+inline void multiply_panels(Workspace& work, Index cells, float* c, Index stride, Index height, Index width,
+                            bool is_first) {
+    for (Index i = 0; i < height; i += BLOCK)
+        for (Index j = 0; j < width; j += BLOCK) {
+            const Part *left = work.left + i / TILE * cells * CELL, *right = work.right + j / TILE * cells * CELL;
+            const Index rows = std::min(BLOCK, height - i), columns = std::min(BLOCK, width - j);
+            float* const block = c + i * stride + j;
+            if (rows == BLOCK && columns == BLOCK)
+                multiply(left, right, cells, block, stride, is_first);
+            else
+                multiply_edge(left, right, cells, block, stride, rows, columns, is_first, work.edge);
+        }
+}
+
+// c [a.rows(), b.columns()] = a @ b, by the calling thread.
+inline void product(const Matrix& a, const Matrix& b, float* c) {
+    thread_local const auto work = std::make_unique<Workspace>();
+    const TileShapes shapes;
+    const Index stride = b.columns();
+    _tile_loadconfig(&shapes);
+    for (Index k = 0; k < a.columns(); k += PANEL_DEPTH) {
+        const Index cells = round_up(std::min(PANEL_DEPTH, a.columns() - k), DEPTH) / DEPTH;
+        for (Index j = 0; j < b.columns(); j += PANEL_WIDTH) {
+            const Index width = std::min(PANEL_WIDTH, b.columns() - j);
+            for (Index cell = 0; cell < round_up(width, BLOCK) / TILE * cells; ++cell)
+                pack_right(b, k + cell % cells * DEPTH, j + cell / cells * TILE, work->right + cell * CELL);
+            for (Index i = 0; i < a.rows(); i += PANEL_HEIGHT) {
+                const Index height = std::min(PANEL_HEIGHT, a.rows() - i);
+                for (Index cell = 0; cell < round_up(height, BLOCK) / TILE * cells; ++cell)
+                    pack_left(a, i + cell / cells * TILE, k + cell % cells * DEPTH, work->left + cell * CELL);
+                multiply_panels(*work, cells, c + i * stride + j, stride, height, width, k == 0);
+            }
+        }
+    }
+    _tile_release();
+}
+
+#undef UNISON_LOAD_LEFT
+#undef UNISON_LOAD_RIGHT
+#undef UNISON_MULTIPLY
+
+}  // namespace unison

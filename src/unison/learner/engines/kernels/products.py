@@ -1,0 +1,65 @@
+"""Float32 products on the processor's matrix unit, for programs of XLA."""
+
+import ctypes
+import logging
+import subprocess
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from unison.learner.engines.kernels.compiler import compiled, find_compiler
+
+logger = logging.getLogger("unison")
+_NEEDS = {"amx_tile", "amx_bf16", "avx512f"}
+_OPTIONS = ("-mamx-tile", "-mamx-bf16", "-mavx512f")
+_TARGET = "unison_product"
+_SMALLEST = 64
+
+
+def is_worth_it(rows: int, inner: int, columns: int) -> bool:
+    """Whether a product of these sizes is faster by `product` than by XLA's own."""
+    return min(rows, inner, columns) >= _SMALLEST
+
+
+@cache
+def is_available() -> bool:
+    """Whether this machine has the matrix unit and a C++ compiler; the first call compiles, a matter of 2 seconds."""
+    if not processor_flags() >= _NEEDS or find_compiler() is None:
+        return False
+    jax: Any = import_module("jax")
+    try:
+        library = ctypes.CDLL(str(compiled("xla_product.cpp", (*_OPTIONS, f"-I{jax.ffi.include_dir()}"))))
+    except (OSError, subprocess.SubprocessError) as error:
+        said = str(getattr(error, "stderr", None) or error).strip()[-300:]
+        logger.warning("Products run on XLA's own code, for the faster one could not be compiled: %s", said)
+        return False
+    library.unison_request_tiles.restype = ctypes.c_bool
+    if not library.unison_request_tiles():
+        return False
+    jax.ffi.register_ffi_target(_TARGET, jax.ffi.pycapsule(library.unison_product), platform="cpu")
+    return True
+
+
+def product(a: Any, b: Any, *, a_is_transposed: bool = False, b_is_transposed: bool = False) -> Any:
+    """`a @ b` [m, n] in float32, of `a` [m, k] and `b` [k, n], either of which may be given transposed.
+
+    Args:
+        a: array of JAX, [m, k], or [k, m] if it is transposed.
+        b: array of JAX, [k, n], or [n, k] if it is transposed.
+        a_is_transposed: whether `a` is.
+        b_is_transposed: whether `b` is.
+    """
+    jax: Any = import_module("jax")
+    shape = (a.shape[int(a_is_transposed)], b.shape[int(not b_is_transposed)])
+    call = jax.ffi.ffi_call(_TARGET, jax.ShapeDtypeStruct(shape, a.dtype))
+    return call(a, b, left_is_transposed=a_is_transposed, right_is_transposed=b_is_transposed)
+
+
+def processor_flags() -> set[str]:
+    """What Linux says that this processor can do; nothing on other systems."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return set(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())

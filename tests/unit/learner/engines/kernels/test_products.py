@@ -1,0 +1,137 @@
+"""Products on the matrix unit are as exact as float32 arithmetic, whatever the sizes and threads."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from unison.learner.engines.kernels.products import is_available, processor_flags, product
+
+jax = pytest.importorskip("jax")
+pytestmark = pytest.mark.skipif(not {"amx_tile", "amx_bf16"} <= processor_flags(), reason="needs a processor with AMX")
+
+SIZES = [
+    (64, 64, 64),
+    (256, 256, 256),
+    (65, 79, 67),
+    (1, 1, 1),
+    (33, 16, 32),
+    (16, 33, 31),
+    (5, 700, 3),
+    (130, 129, 513),
+    (300, 17, 1100),
+]
+"""Whole tiles and pieces of them, fewer and more than a panel holds: rows, inner length, columns."""
+TRANSPOSED = [(False, False), (False, True), (True, False), (True, True)]
+
+
+def operands(rows: int, inner: int, columns: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Matrices whose entries are of very different size."""
+    draw = np.random.default_rng(seed)
+    a = draw.standard_normal((rows, inner)) * 10.0 ** draw.integers(-3, 4, (rows, 1))
+    b = draw.standard_normal((inner, columns)) * 10.0 ** draw.integers(-3, 4, (1, columns))
+    return a.astype(np.float32), b.astype(np.float32)
+
+
+def multiplied(a: NDArray[Any], b: NDArray[Any], a_is_transposed: bool, b_is_transposed: bool) -> NDArray[np.float32]:
+    left = np.ascontiguousarray(a.T) if a_is_transposed else a
+    right = np.ascontiguousarray(b.T) if b_is_transposed else b
+    call = jax.jit(product, static_argnames=("a_is_transposed", "b_is_transposed"))
+    return np.asarray(call(left, right, a_is_transposed=a_is_transposed, b_is_transposed=b_is_transposed))
+
+
+def error(found: NDArray[Any], a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """In units of float32's rounding, relative to the sizes of what is summed."""
+    exact = a.astype(np.float64) @ b.astype(np.float64)
+    scale = np.linalg.norm(a, axis=1)[:, None].astype(np.float64) * np.linalg.norm(b, axis=0)[None]
+    return float(np.sqrt(np.mean(((found - exact) / scale) ** 2)) / np.finfo(np.float32).eps)
+
+
+def test_this_machine_can_do_it() -> None:
+    assert is_available()
+
+
+@pytest.mark.parametrize(("rows", "inner", "columns"), SIZES)
+@pytest.mark.parametrize(("a_is_transposed", "b_is_transposed"), TRANSPOSED)
+def test_as_exact_as_float32(rows: int, inner: int, columns: int, a_is_transposed: bool, b_is_transposed: bool) -> None:
+    """No less exact than sums one after another in float32, and never off by a rounding of the whole result."""
+    a, b = operands(rows, inner, columns)
+    found = multiplied(a, b, a_is_transposed, b_is_transposed)
+    one_by_one = np.zeros((rows, columns), np.float32)
+    for k in range(inner):
+        one_by_one += a[:, k, None] * b[None, k]
+    assert found.shape == (rows, columns)
+    assert error(found, a, b) <= max(error(one_by_one, a, b), 0.3)
+
+
+def test_all_bits_of_a_number_count() -> None:
+    """A product with the unit matrix gives back the very numbers, while their last bits are no smaller than 1e-38."""
+    draw = np.random.default_rng(0)
+    bits = draw.integers(0, 1 << 32, (64, 64), dtype=np.uint32)
+    numbers = bits.view(np.float32)
+    usual = np.isfinite(numbers) & (np.abs(numbers) > 1e-31) & (np.abs(numbers) < 3.38e38)
+    numbers = np.where(usual, numbers, 1).astype(np.float32)
+    unit = np.eye(64, dtype=np.float32)
+    np.testing.assert_array_equal(multiplied(numbers, unit, False, False), numbers)
+    np.testing.assert_array_equal(multiplied(unit, numbers, False, False), numbers)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_stays_in_its_row_and_shows(bad: float) -> None:
+    a, b = operands(64, 64, 64)
+    a[3, 5] = bad
+    found = multiplied(a, b, False, False)
+    assert not np.isfinite(found[3]).any()
+    assert np.isfinite(np.delete(found, 3, 0)).all()
+
+
+def test_a_nan_of_any_bits_stays_nan() -> None:
+    a, b = operands(64, 64, 64)
+    for bits in (0x7FC00000, 0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001, 0xFF80FFFF):
+        a[0, 0] = np.uint32(bits).view(np.float32)
+        assert np.isnan(multiplied(a, b, False, False)[0]).all()
+
+
+SCRIPT = """
+import sys
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+from test_products import multiplied, operands
+from unison.learner.engines.kernels.products import is_available
+assert is_available()
+for sizes in [(256, 256, 256), (700, 65, 64), (130, 512, 300)]:
+    print(multiplied(*operands(*sizes), False, True).tobytes().hex())
+"""
+
+
+def test_threads_change_no_bit() -> None:
+    def results(threads: int) -> str:
+        environment = os.environ | {"PJRT_NPROC": str(threads), "JAX_PLATFORMS": "cpu"}
+        run = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent)]
+        return subprocess.run(run, env=environment, capture_output=True, text=True, check=True).stdout
+
+    assert results(1) == results(3)
+
+
+WITHOUT_COMPILER = """
+import logging, sys
+import numpy as np
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+from unison.learner.engines.kernels.products import is_available
+print(is_available(), is_available())
+"""
+
+
+@pytest.mark.parametrize(("compiler", "said"), [("false", 1), ("/nowhere/c++", 0)])
+def test_a_compiler_that_fails_is_told_of_once(compiler: str, said: int, tmp_path: Path) -> None:
+    """One that is not there is passed over for the next; one that refuses costs speed only."""
+    environment = os.environ | {"CXX": compiler, "UNISON_CACHE_DIR": str(tmp_path)}
+    run = [sys.executable, "-c", WITHOUT_COMPILER]
+    output = subprocess.run(run, env=environment, capture_output=True, text=True, check=True).stdout
+    assert output.count("could not be compiled") == said
+    assert output.endswith("False False\n" if said else "True True\n")
