@@ -132,13 +132,14 @@ class TensorConverter:
     def _tensor(self, name: str, leaf: _Leaf) -> torch.Tensor:
         if isinstance(leaf, np.ndarray) and not leaf.flags.writeable:
             leaf = leaf.copy()
-        tensor = torch.as_tensor(leaf)
+        tensor = leaf.detach() if isinstance(leaf, torch.Tensor) else torch.as_tensor(leaf)
         if tensor.ndim == 0:
             raise self._error(name, "is a single number", "give one entry per row")
         if tensor.is_complex():
             raise self._error(name, f"has dtype {tensor.dtype}", "give real numbers")
-        dtype = self._dtype if tensor.is_floating_point() else tensor.dtype
-        return tensor.detach().to(device=self._device, dtype=dtype)
+        if tensor.is_floating_point() and tensor.dtype is not self._dtype:
+            return tensor.to(device=self._device, dtype=self._dtype)
+        return tensor if tensor.device == self._device else tensor.to(self._device)
 
     def _check_lengths(self, tensors: TensorColumns) -> None:
         rows: int | None = None

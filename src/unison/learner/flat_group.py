@@ -7,12 +7,13 @@ so whoever reads or writes them sees the same numbers.
 """
 
 from collections.abc import Mapping
-from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from unison.learner.engines.torch_parts import pointers
+from unison.learner.links import Links
 from unison.learner.update_rules import Options, UpdateRule
 from unison.types import ParamRef
 
@@ -42,8 +43,7 @@ class FlatGroup:
         self._rule = rule
         self._sizes = [p.numel() for p in refs.values()]
         self._pointers: list[int] = []
-        self._entries: list[dict[str, Tensor]] = []
-        self._views: list[Tensor | None] = []
+        self._links = Links()
         self.sync()
 
     @property
@@ -136,11 +136,7 @@ class FlatGroup:
 
     def _is_bound(self) -> bool:
         """Whether the parameters and the optimizer's state still are the views made here."""
-        if [p.data_ptr() for p in self.refs.values()] != self._pointers:
-            return False
-        state = self._state
-        entries: list[Any] = [state.get(p) for p in self.refs.values()]
-        return all(map(is_, entries, self._entries)) and all(map(is_, self._entered(), self._views))
+        return pointers(self.refs.values()) == self._pointers and self._links.hold()
 
     def _allocate(self) -> None:
         params = list(self.refs.values())
@@ -156,18 +152,20 @@ class FlatGroup:
         self.bind(buffers)
         self.look_at_counts()
         moments = {name: self.views(moment) for name, moment in self.moments.items()}
-        self._entries = []
+        self._links = Links()
         for i, (p, view) in enumerate(zip(params, self.views(flat), strict=True)):
             p.data = view
             if self._rule:
                 self._state[p] = {"step": self.count[i], **{name: parts[i] for name, parts in moments.items()}}
-                self._entries.append(self._state[p])
-        self._pointers = [p.data_ptr() for p in params]
-        self._views = self._entered()
+                self._note(p)
+        self._pointers = pointers(params)
 
-    def _entered(self) -> list[Tensor | None]:
-        names = ("step", *self._moment_names())
-        return [entry.get(name) for entry in self._entries for name in names]
+    def _note(self, parameter: Parameter) -> None:
+        """Remember where the views that make up a parameter's state hang."""
+        state = self._links.add(vars(self._optimizer), "state")
+        entry = self._links.add(state, parameter)
+        for name in ("step", *self._moment_names()):
+            self._links.add(entry, name)
 
     @property
     def _state(self) -> Any:

@@ -122,9 +122,9 @@ def reduce_steps(
             # A minibatch without valid rows says nothing, not even NaN.
             sums[key] = (total + value * weight if weight else total, weights + weight)
     results: dict[ModuleID, dict[str, float]] = {}
-    merged, kinds = _over_ranks(sums, reductions, collective)
+    merged, kinds = (sums, reductions) if collective.world_size == 1 else _over_ranks(sums, reductions, collective)
     for key, (total, weight) in merged.items():
-        is_sum = kinds[key] == "sum"
+        is_sum = kinds.get(key) == "sum"
         results.setdefault(key[0], {})[key[1]] = total * num_iters if is_sum else total / weight if weight else 0.0
     for (module_id, name), value in same.items():
         results.setdefault(module_id, {})[name] = value

@@ -7,7 +7,9 @@ from torch import Tensor
 
 from unison.learner.engines.graph import View, external_views
 from unison.learner.engines.recording import Untraceable
-from unison.learner.engines.watching import Attributes, Path, frozen, is_linked, links, resolve, tensors_below
+from unison.learner.engines.torch_parts import pointers
+from unison.learner.engines.watching import Attributes, Path, frozen, links, resolve, tensors_below
+from unison.learner.links import Links
 
 if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
@@ -33,13 +35,13 @@ class Bindings:
         self._tensors = list(tensors)
         self._paths: list[Path | None] = [paths.get(id(tensor)) for tensor in tensors]
         self._views = views
-        self._pointers = [tensor.data_ptr() for tensor in tensors]
+        self._pointers = pointers(tensors)
         self._links = links(learner, [path for path in self._paths if path is not None])
         self.storages = external_views(self._tensors)[1]
 
     def refresh(self) -> bool:
         """Follow tensors that were replaced; False if they lie differently now: then the step must be traced anew."""
-        if not is_linked(self._links):
+        if not self._links.hold():
             for i, path in enumerate(self._paths):
                 if path is None:
                     continue
@@ -51,7 +53,7 @@ class Bindings:
                     return False
                 self._tensors[i] = found
             self._links = links(self._learner, [path for path in self._paths if path is not None])
-        elif [tensor.data_ptr() for tensor in self._tensors] == self._pointers:
+        elif pointers(self._tensors) == self._pointers:
             return True
         try:
             views, storages = external_views(self._tensors)
@@ -59,7 +61,7 @@ class Bindings:
             return False
         if views != self._views or any(a.shape != b.shape for a, b in zip(storages, self.storages, strict=True)):
             return False
-        self._pointers = [tensor.data_ptr() for tensor in self._tensors]
+        self._pointers = pointers(self._tensors)
         self.storages = storages
         return True
 
@@ -82,11 +84,16 @@ class Guards:
         self._slots = learner.optimizers.active(module_ids)
         self._options = self._current_options()
         self._flags = [
-            (vars(module).items(), {key: value for key, value in vars(module).items() if isinstance(value, _SCALARS)})
+            (vars(module), {key: value for key, value in vars(module).items() if isinstance(value, _SCALARS)})
             for m in self._modules
             for module in m.modules()
         ]
-        self._trainable = [(p, p.requires_grad) for m in self._modules for p in m.parameters()]
+        self._flag_links = Links()
+        for attributes, flags in self._flags:
+            for name in flags:
+                self._flag_links.add(attributes, name)
+        self._parameters = [p for m in self._modules for p in m.parameters()]
+        self._trainable = [p.requires_grad for p in self._parameters]
 
     def violation(self, attributes: Attributes | None = None) -> str | None:
         """What has changed since the trace, or None; `attributes` are the Learner's, which many guards share."""
@@ -102,10 +109,11 @@ class Guards:
             return "the optimizers"
         if self._current_options() != self._options:
             return "the options of an optimizer"
-        for now, flags in self._flags:
-            if not flags.items() <= now:
-                return f"the attribute '{next(f for f in flags.items() if f not in now)[0]}' of a module"
-        if any(p.requires_grad is not flag for p, flag in self._trainable):
+        if not self._flag_links.hold():  # comparing is slow: most are the same objects
+            for now, flags in self._flags:
+                if not flags.items() <= now.items():
+                    return f"the attribute '{next(f for f in flags.items() if f not in now.items())[0]}' of a module"
+        if [p.requires_grad for p in self._parameters] != self._trainable:
             return "which parameters train"
         for name, value in self._read.items():
             now = attributes[name]

@@ -13,13 +13,11 @@ from unison.data.tensors import TensorColumns
 from unison.learner.engines.program import Matrix, Program
 from unison.learner.engines.traced import TracedStep
 from unison.learner.engines.watching import Attributes
-from unison.learner.engines.windows import Signature, Window
+from unison.learner.engines.windows import Signature, Stretch, Window
 from unison.learner.metrics import NUM_MODULE_STEPS_TRAINED, MetricKey, Reduction, StepMetrics
 from unison.types import ModuleID, tree_items
 
 _ROWS = NUM_MODULE_STEPS_TRAINED
-Steps = list[tuple[int, Window]]
-"""Steps of an update: the number of the pass, and the window."""
 
 
 @dataclass
@@ -58,34 +56,35 @@ class Entry:
 
 @dataclass
 class Chain:
-    """Modules that step together: the windows of one pass, each with its entry (without program: eager)."""
+    """Modules that step together: the windows of one pass, and the entry of each shape (without program: eager)."""
 
     modules: list[ModuleID]
     windows: list[Window]
-    entries: list[Entry] = field(default_factory=list[Entry])
-    _stretches: list[tuple[Entry, Steps]] | None = None
+    entries: dict[Signature, Entry] = field(default_factory=dict[Signature, Entry])
+    _stretches: list[tuple[Entry, Stretch]] | None = None
 
-    def stretches(self, passes: int) -> list[tuple[Entry, Steps]]:
+    def stretches(self, passes: int) -> list[tuple[Entry, Stretch]]:
         """The steps of all passes in order, those that one entry takes in a row joined; `passes` is always the same."""
         if self._stretches is None:
             self._stretches = self._join(passes)
         return self._stretches
 
-    def _join(self, passes: int) -> list[tuple[Entry, Steps]]:
-        joined: list[tuple[Entry, Steps]] = []
+    def _join(self, passes: int) -> list[tuple[Entry, Stretch]]:
+        joined: list[tuple[Entry, Stretch]] = []
         for number in range(passes):
-            for window, entry in zip(self.windows, self.entries, strict=True):
+            for window in self.windows:
+                entry = self.entries[window.signature]
                 if joined and joined[-1][0] is entry:
-                    joined[-1][1].append((number, window))
+                    joined[-1][1].steps.append((number, window))
                 else:
-                    joined.append((entry, [(number, window)]))
+                    joined.append((entry, Stretch([(number, window)])))
         return joined
 
-    def first_stretch(self, signature: Signature, passes: int) -> Steps:
+    def first_stretch(self, signature: Signature, passes: int) -> Stretch:
         """The steps that a program for `signature` will take in a row."""
         alike = [window for window in self.windows if window.signature == signature]
         count = passes if len(alike) == len(self.windows) else 1
-        return [(number, window) for number in range(count) for window in alike]
+        return Stretch([(number, window) for number in range(count) for window in alike])
 
 
 def shape_key(plan: MinibatchPlan, columns: Mapping[ModuleID, TensorColumns]) -> Any:

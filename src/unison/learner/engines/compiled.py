@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from unison.data.plan import MinibatchPlan
 from unison.data.tensors import TensorColumns
 from unison.learner.collective import Collective
-from unison.learner.engines.chains import Chain, Entry, Steps, gathered_metrics, kinds, metrics_by_step, shape_key
+from unison.learner.engines.chains import Chain, Entry, gathered_metrics, kinds, metrics_by_step, shape_key
 from unison.learner.engines.checking import disagreement
 from unison.learner.engines.eager import EagerEngine, EagerPass
 from unison.learner.engines.engine import Engine
-from unison.learner.engines.feed import Feed, Orders, make_feed
+from unison.learner.engines.feed import Feed, make_feed
 from unison.learner.engines.graph import GraphMaker
 from unison.learner.engines.program import Job, Outputs, Program
 from unison.learner.engines.rank_sums import muted, reporting
@@ -25,7 +25,7 @@ from unison.learner.engines.recording import Untraceable
 from unison.learner.engines.separation import couplings, is_separable
 from unison.learner.engines.traced import TracedStep, trace_step
 from unison.learner.engines.watching import Attributes, assign
-from unison.learner.engines.windows import windows_of_pass
+from unison.learner.engines.windows import Orders, Stretch, windows_of_pass
 from unison.learner.metrics import StepMetrics
 from unison.types import ModuleID
 
@@ -102,21 +102,21 @@ class CompiledEngine(Engine, ABC):
         stretches = [chain.stretches(plan.num_iters) for chain in chains]
         last = plan.num_iters - 1
         for together in zip_longest(*stretches):
-            jobs: list[tuple[TracedStep, Steps, Job]] = []
-            for entry, steps in (stretch for stretch in together if stretch is not None):
+            jobs: list[tuple[TracedStep, Stretch, Job]] = []
+            for entry, stretch in (found for found in together if found is not None):
                 if entry.program is None or entry.traced is None:
-                    collected += self._step_eagerly(learner, plan, columns, orders, steps)
+                    collected += self._step_eagerly(learner, plan, columns, orders, stretch)
                     continue
-                feed = make_feed(learner, entry.traced, columns, plan, orders, steps)
+                feed = make_feed(learner, entry.traced, columns, plan, orders, stretch)
                 job = Job(entry.program, entry.traced.state(), entry.traced.captured(), feed)
-                jobs.append((entry.traced, steps, job))
+                jobs.append((entry.traced, stretch, job))
             with reporting(learner.collective):
                 outputs_of_jobs = self.execute([job for *_, job in jobs])
-            for (traced, steps, _), outputs in zip(jobs, outputs_of_jobs, strict=True):
+            for (traced, stretch, _), outputs in zip(jobs, outputs_of_jobs, strict=True):
                 self._ran.add(self.name)
                 for path, tensor in zip(traced.layout.left, outputs.left, strict=True):
                     assign(learner, path, tensor)
-                logged = outputs.metrics[sum(number != last for number, _ in steps) :]
+                logged = outputs.metrics[stretch.before(last) :]
                 if len(logged) and all(len(others) == 1 for others in stretches):
                     collected += gathered_metrics(traced, logged, learner.metrics.reductions)
                 else:
@@ -176,12 +176,12 @@ class CompiledEngine(Engine, ABC):
         plan: MinibatchPlan,
         columns: Mapping[ModuleID, TensorColumns],
         orders: Orders,
-        steps: Steps,
+        stretch: Stretch,
     ) -> list[StepMetrics]:
         self._ran.add("eager")
         collected: list[StepMetrics] = []
         last = plan.num_iters - 1
-        for number, window in steps:
+        for number, window in stretch.steps:
             own = {m: columns[m] for part in window.ranges for m in part}
             one_pass = EagerPass(learner, plan, own, orders[number], is_logged=number == last)
             logged = [one_pass.step(slot, slot is window.slots[-1]) for slot in window.slots]
@@ -201,8 +201,7 @@ class CompiledEngine(Engine, ABC):
             chain = Chain([only] if only is not None else list(columns), windows)
             counts = Counter(window.signature for window in windows)
             main = max(counts, key=lambda signature: counts[signature])
-            made = {s: self._entry(learner, plan, columns, chain, s, is_main=s == main) for s in counts}
-            chain.entries = [made[window.signature] for window in windows]
+            chain.entries = {s: self._entry(learner, plan, columns, chain, s, is_main=s == main) for s in counts}
             chains.append(chain)
         if split and couplings([e.traced for e in _entries(chains) if e.traced is not None]):
             self._is_joint = True
@@ -255,12 +254,12 @@ class CompiledEngine(Engine, ABC):
         signature: Any,
         shared: bool,
     ) -> Entry:
-        steps = chain.first_stretch(signature, plan.num_iters)
+        stretch = chain.first_stretch(signature, plan.num_iters)
         try:
             with self.compiling():
-                traced = trace_step(learner, columns, steps[0][1], shared=shared, maker=self._maker)
+                traced = trace_step(learner, columns, stretch.steps[0][1], shared=shared, maker=self._maker)
                 given: Orders = [dict.fromkeys(columns)] * plan.num_iters
-                feed = make_feed(learner, traced, columns, plan, given, steps, with_noise=False)
+                feed = make_feed(learner, traced, columns, plan, given, stretch, with_noise=False)
         except Untraceable as error:
             return Entry(refusal=str(error))
         except Exception as error:  # the eager step may do without; if the fault is the user's, it shows there
@@ -293,4 +292,4 @@ class CompiledEngine(Engine, ABC):
 
 
 def _entries(chains: Sequence[Chain]) -> list[Entry]:
-    return list({id(entry): entry for chain in chains for entry in chain.entries}.values())
+    return [entry for chain in chains for entry in chain.entries.values()]

@@ -12,14 +12,11 @@ from unison.data.tensors import TensorColumns
 from unison.learner.engines.eager import loss_shares
 from unison.learner.engines.recording import Call, Ref
 from unison.learner.engines.traced import TracedStep
-from unison.learner.engines.windows import Leaf, Window
+from unison.learner.engines.windows import Leaf, Orders, Stretch
 from unison.types import ModuleID
 
 if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
-
-Orders = Sequence[Mapping[ModuleID, Tensor | None]]
-"""For each pass, the order of each module's rows, or None for the given order."""
 
 
 @dataclass
@@ -47,41 +44,28 @@ def make_feed(
     columns: Mapping[ModuleID, TensorColumns],
     plan: MinibatchPlan,
     orders: Orders,
-    steps: Sequence[tuple[int, Window]],
+    stretch: Stretch,
     *,
     with_noise: bool = True,
 ) -> Feed:
-    """The inputs of `steps`, each the number of a pass and a window; `with_noise` draws the random numbers."""
+    """The inputs of the steps of a stretch; `with_noise` draws the random numbers."""
     tensors: dict[int, Tensor] = {}
     indices: dict[int, Tensor] = {}
     shares: list[Tensor | None] = []
     for leaf, used, gather in zip(traced.leaves, traced.graph.used, traced.gathers, strict=True):
         is_share = used and leaf.is_share
-        shares.append(_shares(learner, leaf, columns, plan, orders, steps) if is_share else None)
+        shares.append(_shares(learner, leaf, columns, plan, orders, stretch) if is_share else None)
         if gather is not None:
             if gather[0] not in tensors:
                 tensors[gather[0]] = leaf.tensor(columns)
             if gather[1] not in indices:
-                indices[gather[1]] = _rows(leaf, orders, steps, plan)
-    examples = traced.example.noise
+                indices[gather[1]] = stretch.rows(leaf, orders, plan.rows[leaf.module_id])
+    examples, count = traced.example.noise, len(stretch.steps)
     if with_noise:
-        noise = draw(traced.graph.draws, examples, len(steps))
+        noise = draw(traced.graph.draws, examples, count)
     else:
-        noise = [example.new_zeros((len(steps), *example.shape)) for example in examples]
-    return Feed(len(steps), list(tensors.values()), list(indices.values()), shares, noise)
-
-
-def _rows(leaf: Leaf, orders: Orders, steps: Sequence[tuple[int, Window]], plan: MinibatchPlan) -> Tensor:
-    """The rows that each step takes of a module in one of its minibatches, [steps, rows]."""
-    total = plan.rows[leaf.module_id]
-    ranges = [window.ranges[leaf.slot][leaf.module_id] for _, window in steps]
-    starts = [number * total + start for (number, _), (start, _) in zip(steps, ranges, strict=True)]
-    size, count, begin = ranges[0][1] - ranges[0][0], len(starts), starts[0]
-    found = [orders[number][leaf.module_id] for number in range(steps[-1][0] + 1)]
-    whole = torch.cat([torch.arange(total) if order is None else order for order in found])
-    if starts == list(range(begin, begin + count * size, size)):
-        return whole[begin : begin + count * size].view(count, size)
-    return whole[torch.tensor(starts)[:, None] + torch.arange(size)]
+        noise = [example.new_zeros((count, *example.shape)) for example in examples]
+    return Feed(count, list(tensors.values()), list(indices.values()), shares, noise)
 
 
 def _shares(
@@ -90,7 +74,7 @@ def _shares(
     columns: Mapping[ModuleID, TensorColumns],
     plan: MinibatchPlan,
     orders: Orders,
-    steps: Sequence[tuple[int, Window]],
+    stretch: Stretch,
 ) -> Tensor:
     slots = plan.slots()
     rank, world_size = learner.collective.rank, learner.collective.world_size
@@ -98,9 +82,9 @@ def _shares(
         p: loss_shares(
             leaf.module_id, columns[leaf.module_id], orders[p][leaf.module_id], plan, slots, rank, world_size
         )
-        for p in {p for p, _ in steps}
+        for p in {p for p, _ in stretch.steps}
     }
-    return torch.stack([by_pass[p][window.slots[leaf.slot].index] for p, window in steps])
+    return torch.stack([by_pass[p][window.slots[leaf.slot].index] for p, window in stretch.steps])
 
 
 def draw(calls: Sequence[Call], examples: Sequence[Tensor], count: int) -> list[Tensor]:

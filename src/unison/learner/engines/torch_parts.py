@@ -1,6 +1,7 @@
 """Parts of torch whose types say little or nothing, named once as what they are: Any."""
 
 import threading
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
@@ -24,6 +25,11 @@ def copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
     """Copy a list of tensors into another in one call; torch refuses lists of none, which leave nothing to do."""
     if targets:
         _copy_into(targets, sources)
+
+
+def pointers(tensors: Iterable[Tensor]) -> list[int]:
+    """Where tensors lie in memory."""
+    return list(map(Tensor.data_ptr, tensors))
 
 
 def alike(tensor: Tensor, other: Tensor) -> bool:

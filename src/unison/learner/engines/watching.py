@@ -1,13 +1,13 @@
 """What Python holds besides tensors: where tensors hang, and which plain values a trace has frozen."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from operator import getitem, is_
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from unison.learner.engines.recording import current_place
+from unison.learner.links import Links
 
 Path: TypeAlias = tuple[tuple[str, Any], ...]
 """Steps from an object to what hangs below it: ("attribute", name) or ("item", key)."""
@@ -99,29 +99,16 @@ def _step_down(value: Any, kind: str, key: Any) -> Any:
     return value[key] if kind == "item" else value.__dict__[key]
 
 
-Links: TypeAlias = tuple[list[Any], list[Any], list[Any]]
-"""Containers (dicts or lists), a key into each, and what was found there."""
-
-
 def links(root: Any, paths: Sequence[Path]) -> Links:
     """Every step of some paths, each once: as long as all of them hold, the paths lead to the same objects."""
-    found: dict[Path, tuple[Any, Any, Any]] = {}
+    noted = Links()
+    found: dict[Path, Any] = {(): root}
     for path in paths:
-        value = root
         for length, (kind, key) in enumerate(path, 1):
-            container = value if kind == "item" else value.__dict__
-            value = container[key]
-            found[path[:length]] = (container, key, value)
-    return [c for c, _, _ in found.values()], [k for _, k, _ in found.values()], [v for _, _, v in found.values()]
-
-
-def is_linked(found: Links) -> bool:
-    """Whether all links still hold."""
-    containers, keys, values = found
-    try:
-        return all(map(is_, map(getitem, containers, keys), values))
-    except LookupError:
-        return False
+            if path[:length] not in found:
+                above = found[path[: length - 1]]
+                found[path[:length]] = noted.add(above if kind == "item" else above.__dict__, key)
+    return noted
 
 
 def assign(root: Any, path: Path, value: Any) -> None:

@@ -1,7 +1,9 @@
 """The optimizer steps of a pass, and the shapes that a program for one of them is made for."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 Rows: TypeAlias = tuple[tuple[ModuleID, int], ...]
 Signature: TypeAlias = tuple[tuple[ModuleID, ...], tuple[Rows, ...]]
 """Which modules step, and how many rows each module has in each minibatch of the window."""
+Orders: TypeAlias = Sequence[Mapping[ModuleID, Tensor | None]]
+"""For each pass, the order of each module's rows, or None for the given order."""
 Minibatches: TypeAlias = list[dict[ModuleID, dict[str, Any]]]
 
 
@@ -123,3 +127,39 @@ def leaves(minibatches: Minibatches) -> list[tuple[Leaf, Tensor]]:
         for column, tree in rows.items()
         for path, tensor in tree_items(tree)
     ]
+
+
+@dataclass
+class Stretch:
+    """Steps of an update that one program takes in a row.
+
+    Args:
+        steps: for each the number of its pass, and its window.
+    """
+
+    steps: list[tuple[int, Window]]
+    _places: dict[tuple[int, ModuleID], slice | Tensor] = field(default_factory=dict[Any, Any])
+
+    def before(self, number: int) -> int:
+        """How many of the steps belong to passes before pass `number`."""
+        return bisect_left(self.steps, number, key=itemgetter(0))
+
+    def rows(self, leaf: Leaf, orders: Orders, total: int) -> Tensor:
+        """The rows [steps, rows] that each step takes of a module in one of its minibatches, out of `total`."""
+        found = [orders[number][leaf.module_id] for number in range(self.steps[-1][0] + 1)]
+        whole = torch.cat([torch.arange(total) if order is None else order for order in found])
+        key = leaf.slot, leaf.module_id
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = self._find(leaf, total)
+        return whole[place].view(len(self.steps), -1)
+
+    def _find(self, leaf: Leaf, total: int) -> slice | Tensor:
+        """Where these rows lie in the orders of all passes."""
+        ranges = [window.ranges[leaf.slot][leaf.module_id] for _, window in self.steps]
+        starts = [number * total + start for (number, _), (start, _) in zip(self.steps, ranges, strict=True)]
+        size, begin = ranges[0][1] - ranges[0][0], starts[0]
+        stop = begin + len(starts) * size
+        if starts == list(range(begin, stop, size)):
+            return slice(begin, stop)
+        return torch.tensor(starts)[:, None] + torch.arange(size)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,12 +22,12 @@ from unison.learner.engines.fingerprint import fingerprint
 from unison.learner.engines.program import Job, Outputs, Program
 from unison.learner.engines.recording import Untraceable
 from unison.learner.engines.together import Together, stacked
-from unison.learner.engines.torch_parts import copy_all
 from unison.learner.engines.traced import TracedStep
 
 if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
 
+Array = np.ndarray[Any, Any]
 _setting_up = threading.Lock()
 _OPTIONS = {"xla_cpu_prefer_vector_width": 512}
 """Of XLA's compiler, which by itself takes half of the width that processors with AVX-512 have."""
@@ -90,10 +91,19 @@ class _XlaProgram(Program):
         self.function = function
         self.make = id(function)
         self.kept = [not scratch for scratch in traced.scratch]
+        self._state: list[Tensor] = []
+        self._memory: list[Array] = []
 
     def run(self, state: Sequence[Tensor], captured: Sequence[Tensor], feed: Feed) -> Outputs:
         """See Program.run."""
         return run_together([Job(self, list(state), list(captured), feed)], 1)[0]
+
+    def memory(self, state: Sequence[Tensor]) -> list[Array]:
+        """The pieces of state that count after a step, as arrays on the same memory; made once for the same tensors."""
+        if len(state) != len(self._state) or not all(map(is_, state, self._state)):
+            self._state = list(state)
+            self._memory = [_as_array(tensor) for tensor, kept in zip(state, self.kept, strict=True) if kept]
+        return self._memory
 
 
 @dataclass
@@ -106,28 +116,41 @@ class _Function:
 
 def run_together(jobs: Sequence[Job], places: int) -> list[Outputs]:
     """Run jobs of one function and of the same shapes in one call; the other places take no step."""
-    first = jobs[0].program
-    assert isinstance(first, _XlaProgram)
     jax: Any = import_module("jax")
+    programs = [job.program for job in jobs if isinstance(job.program, _XlaProgram)]
+    memories = [program.memory(job.state) for program, job in zip(programs, jobs, strict=True)]
+    function = programs[0].function
     with jax.enable_x64(True):
-        call = first.function.single if places == 1 else first.function.several
-        new, metrics, left = call(*_arguments(jobs, places, first.kept))
-        logged = np.asarray(metrics)
-        arrays = [torch.from_dlpack(array) for array in new]
+        call = function.single if places == 1 else function.several
+        state = [_side_by_side(group, places) for group in zip(*memories, strict=True)]
+        new, metrics, left = call(state, *_arguments(jobs, places))
+        logged, arrays = np.asarray(metrics), [np.asarray(array) for array in new]
         leftover = [torch.from_dlpack(array).clone() for array in left]
     if places == 1:
-        arrays, logged, leftover = ([a.unsqueeze(0) for a in arrays], logged[None], [a.unsqueeze(0) for a in leftover])
-    states = [[t for t, kept in zip(job.state, first.kept, strict=True) if kept] for job in jobs]
-    for targets, array in zip(zip(*states, strict=True), arrays, strict=True):
-        copy_all(list(targets), list(array[: len(jobs)].unbind()))
+        arrays, logged, leftover = ([a[None] for a in arrays], logged[None], [a.unsqueeze(0) for a in leftover])
+    for place, memory in enumerate(memories):
+        for target, array in zip(memory, arrays, strict=True):
+            target[...] = array[place]
     return [
         Outputs(logged[number][: job.feed.count], [tensor[number] for tensor in leftover])
         for number, job in enumerate(jobs)
     ]
 
 
-def _arguments(jobs: Sequence[Job], places: int, kept: Sequence[bool]) -> tuple[Any, ...]:
-    """The arguments of a function: state, captured, columns, indices, shares, noise, count; stacked for places."""
+def _side_by_side(arrays: Sequence[Array], places: int) -> Array:
+    """The arrays of jobs along a new axis, the first again in places left over; for one place, the first itself."""
+    first = arrays[0]
+    if places == 1:
+        return first
+    # Memory of numpy's own begins in the middle of a cache line, which costs XLA a fiftieth of its time.
+    aligned = torch.empty(places * first.nbytes, dtype=torch.uint8)
+    whole = aligned.numpy().view(first.dtype)
+    np.concatenate([*arrays, *[first] * (places - len(arrays))], out=whole)
+    return whole.reshape(places, *first.shape)
+
+
+def _arguments(jobs: Sequence[Job], places: int) -> tuple[Any, ...]:
+    """What a function takes besides state: captured, columns, indices, shares, noise, count; stacked for places."""
     feeds = [job.feed for job in jobs]
     lengths = [t.shape[0] for f in feeds for t in (*f.indices, *f.noise, *(s for s in f.shares if s is not None))]
     steps = _capacity(max(lengths, default=max(feed.count for feed in feeds)))
@@ -137,10 +160,8 @@ def _arguments(jobs: Sequence[Job], places: int, kept: Sequence[bool]) -> tuple[
     ) -> list[Any]:
         return [None if group[0] is None else _joined(group, places, rows, dtype) for group in groups]
 
-    states = zip(*(job.state for job in jobs), strict=True)
     counts = [*(feed.count for feed in feeds), *[0] * (places - len(jobs))]
     return (
-        joined(group for group, keep in zip(states, kept, strict=True) if keep),
         joined(zip(*(job.captured for job in jobs), strict=True)),
         joined(zip(*(feed.columns for feed in feeds), strict=True), _capacity),
         joined(zip(*(feed.indices for feed in feeds), strict=True), lambda _: steps, torch.int32),
@@ -155,11 +176,15 @@ def _joined(tensors: Sequence[Any], places: int, rows: Callable[[int], int] | No
     if rows is not None:
         tensors = [_padded(tensor, rows(tensor.shape[0])) for tensor in tensors]
     whole = stacked(tensors, places).detach()
-    whole = whole if dtype is None else whole.to(dtype)
-    if whole.dtype is torch.bfloat16:
+    return _as_array(whole if dtype is None else whole.to(dtype))
+
+
+def _as_array(tensor: Tensor) -> Array:
+    """An array on the same memory, also of bfloat16, which numpy knows through JAX."""
+    if tensor.dtype is torch.bfloat16:
         half: Any = import_module("ml_dtypes").bfloat16  # a part of JAX
-        return whole.view(torch.int16).numpy().view(half)
-    return whole.numpy()
+        return tensor.view(torch.int16).numpy().view(half)
+    return tensor.numpy()
 
 
 def _padded(tensor: Tensor, rows: int) -> Tensor:
