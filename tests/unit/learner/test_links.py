@@ -1,0 +1,48 @@
+"""What hangs where is seen to have changed, whichever way."""
+
+from typing import Any
+
+import pytest
+
+from unison.learner.links import Links
+
+
+def noted(container: Any, *keys: Any) -> Links:
+    links = Links()
+    for key in keys:
+        links.add(container, key)
+    return links
+
+
+def test_links_hold_until_a_place_holds_another_object() -> None:
+    first, equal = [1.0], [1.0]
+    places = {"a": first, "b": None}
+    links = noted(places, "a", "b")
+    assert links.hold()
+    places["c"] = 3  # was not asked about
+    assert links.hold()
+    places["a"] = equal  # equal is not the same
+    assert not links.hold()
+    places["a"] = first
+    assert links.hold()
+
+
+@pytest.mark.parametrize("container", [{0: "x", 1: "y"}, ["x", "y"]])
+def test_a_place_that_is_gone_breaks_them(container: Any) -> None:
+    links = noted(container, 0, 1)
+    assert links.hold()
+    del container[1]
+    assert not links.hold()
+
+
+def test_a_place_that_was_never_there_is_an_error() -> None:
+    with pytest.raises(LookupError):
+        noted({}, "a")
+
+
+def test_they_follow_a_chain() -> None:
+    root: dict[str, Any] = {"below": {"leaf": object()}}
+    links = Links()
+    links.add(links.add(root, "below"), "leaf")
+    root["below"] = dict(root["below"])  # the same leaf, in another dict
+    assert not links.hold()
