@@ -16,7 +16,7 @@ def noted(container: Any, *keys: Any) -> Links:
 
 def test_links_hold_until_a_place_holds_another_object() -> None:
     first, equal = [1.0], [1.0]
-    places = {"a": first, "b": None}
+    places: dict[str, Any] = {"a": first, "b": None}
     links = noted(places, "a", "b")
     assert links.hold()
     places["c"] = 3  # was not asked about
