@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from hashlib import blake2b
 from numbers import Real
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
@@ -23,7 +25,10 @@ StepMetrics: TypeAlias = dict[MetricKey, Tensor | float]
 Sums: TypeAlias = dict[MetricKey, tuple[float, float]]
 """For each metric the weighted sum, and the sum of the weights."""
 
+Kinds: TypeAlias = dict[MetricKey, Reduction]
+
 NUM_MODULE_STEPS_TRAINED = "num_module_steps_trained"
+_PLACES = 512  # for metrics in the table that the ranks add up
 
 
 class Metrics:
@@ -131,15 +136,19 @@ def reduce_steps(
     return results
 
 
-def _over_ranks(
-    sums: Sums, reductions: Mapping[MetricKey, Reduction], collective: Collective
-) -> tuple[Sums, dict[MetricKey, Reduction]]:
+def _over_ranks(sums: Sums, reductions: Mapping[MetricKey, Reduction], collective: Collective) -> tuple[Sums, Kinds]:
     """Add up the sums and weights of all ranks; what belongs to a step, not to rows, is the same on each.
 
     Returns the reductions too: a rank without rows of a module has logged nothing of it.
     """
+    kinds: Kinds = {key: reductions.get(key, "mean") for key in sums}
+    if collective.world_size == 1:
+        return sums, kinds
+    added = _added_up(sums, kinds, collective)
+    if added is not None:
+        return added, kinds
     merged: Sums = {}
-    kinds: dict[MetricKey, Reduction] = {}
+    kinds.clear()
     for part in gather_objects(collective, [[*key, *pair, reductions.get(key, "mean")] for key, pair in sums.items()]):
         for module_id, name, total, weight, reduction in part:
             key = (module_id, name)
@@ -148,6 +157,29 @@ def _over_ranks(
                 before = merged.get(key, (0.0, 0.0))
                 merged[key] = (before[0] + total, before[1] + weight)
     return merged, kinds
+
+
+def _added_up(sums: Sums, kinds: Kinds, collective: Collective) -> Sums | None:
+    """The sums of all ranks in one exchange of numbers, as long as all logged the same metrics; else None on each."""
+    rank, ranks, numbers = collective.rank, collective.world_size, 2 * len(sums)
+    table = np.zeros(ranks + 2 * _PLACES)
+    digests, places = table[:ranks], table[ranks : ranks + numbers]
+    if len(sums) <= _PLACES:  # else its digest stays 0, as no other is
+        digests[rank] = _digest(tuple(kinds.items()))
+        places[:] = [
+            number if rank == 0 or kinds[key] != "step_mean" else 0.0 for key, pair in sums.items() for number in pair
+        ]
+    collective.all_reduce_(torch.from_numpy(table))  # pyright: ignore[reportUnknownMemberType]  # untyped
+    if not digests[0] or (digests != digests[0]).any():
+        return None
+    added: list[float] = places.tolist()
+    return dict(zip(sums, zip(added[::2], added[1::2], strict=True), strict=True))
+
+
+@lru_cache(maxsize=64)
+def _digest(kinds: tuple[tuple[MetricKey, Reduction], ...]) -> float:
+    """A number from 1 on that stands for these metrics in this order, alike in every process."""
+    return 1.0 + int.from_bytes(blake2b(repr(kinds).encode(), digest_size=6).digest())
 
 
 def _to_host(steps: Sequence[StepMetrics]) -> list[dict[MetricKey, float]]:

@@ -1,8 +1,10 @@
 """The reference engine: PyTorch as it comes, one step after another."""
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -13,10 +15,12 @@ from unison.data.tensors import TensorColumns
 from unison.learner.engines.engine import Engine
 from unison.learner.metrics import StepMetrics
 from unison.learner.step import LOSS_SHARE, StepContext
-from unison.types import ModuleID
+from unison.types import ModuleID, tree_leaves
 
 if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
+
+Counts = npt.NDArray[np.float64]
 
 
 class EagerEngine(Engine):
@@ -118,25 +122,25 @@ def loss_shares(
 ) -> dict[int, Tensor]:
     """The valid rows of each own minibatch over those of its whole optimizer step (0-d each)."""
     own = own_ranges(module_id, slots, rank, world_size)
-    rows = plan.rows[module_id]
-    mask = columns.get(Columns.LOSS_MASK)
-    valid = torch.ones(rows) if mask is None else mask.reshape(rows, -1).sum(dim=1).to("cpu", torch.float32)
-    before = torch.cat([torch.zeros(1), (valid if order is None else valid[order]).cumsum(0)])
-    whole = {s.index: s.ranges[module_id] for s in slots if module_id in s.ranges}
-    windows = torch.zeros(1 + max(whole, default=0) // plan.accumulation_steps)
-    windows.index_add_(0, _windows(whole, plan), _counts(before, whole))
-    shares = _counts(before, own) / windows[_windows(own, plan)].clamp(min=1.0)
-    device = next(iter(columns.values())) if mask is None else mask
-    target = device.device if isinstance(device, Tensor) else torch.device("cpu")
-    return dict(zip(own, shares.to(target).unbind(), strict=True))
+    before = _valid_before(columns.get(Columns.LOSS_MASK), order, plan.rows[module_id])
+    windows: dict[int, float] = {}
+    for slot in slots:
+        if module_id in slot.ranges:
+            window = slot.index // plan.accumulation_steps
+            windows[window] = windows.get(window, 0.0) + _count(before, slot.ranges[module_id])
+    shares = [_count(before, own[index]) / max(windows[index // plan.accumulation_steps], 1.0) for index in own]
+    device = tree_leaves(columns[Columns.OBS])[0].device
+    return dict(zip(own, torch.tensor(shares, dtype=torch.float32, device=device).unbind(), strict=True))
 
 
-def _counts(before: Tensor, ranges: Mapping[int, tuple[int, int]]) -> Tensor:
-    """The valid rows in each range, from the number of those before each row."""
-    starts, stops = torch.tensor(list(ranges.values()), dtype=torch.int64).view(-1, 2).unbind(1)
-    return before[stops] - before[starts]
+def _valid_before(mask: Any, order: Tensor | None, rows: int) -> Counts:
+    """How many of a pass's valid rows come before each of its rows, and at last all of them."""
+    if mask is None:
+        return np.arange(rows + 1.0)
+    valid = mask.reshape(rows, -1).sum(dim=1).to("cpu", torch.float64)
+    return np.concatenate([np.zeros(1), (valid if order is None else valid[order]).cumsum(0).numpy()])
 
 
-def _windows(indices: Iterable[int], plan: MinibatchPlan) -> Tensor:
-    """The optimizer step that each minibatch belongs to."""
-    return torch.tensor(list(indices), dtype=torch.int64) // plan.accumulation_steps
+def _count(before: Counts, rows: tuple[int, int]) -> float:
+    """The valid rows in a range."""
+    return float(before[rows[1]] - before[rows[0]])

@@ -19,7 +19,7 @@ from unison.learner_group.processes.wire import INLINE, INLINE_BYTES, RETAINED, 
 from unison.learner_group.processes.worker import Setup
 from unison.learner_group.shared_memory import Segment
 
-_EAGER_S = 0.003  # after a call
+_EAGER_S = 0.003  # after a call or an answer
 _LARGEST_KEPT = 16 << 20  # a larger result is rare: its memory goes back to the system
 
 
@@ -37,7 +37,7 @@ class ProcessCrew(Crew[WorkerProcess, ProcessCall]):
         self._poll = select.poll()
         self._by_descriptor: dict[int, WorkerProcess] = {}
         self._owner = os.getpid()
-        self._has_spare_core = len(os.sched_getaffinity(0)) > setup.world_size
+        self._num_cores = len(os.sched_getaffinity(0))
 
     def hire(self, ranks: Iterable[int]) -> None:
         """See Crew.hire."""
@@ -153,11 +153,13 @@ class ProcessCrew(Crew[WorkerProcess, ProcessCall]):
     def _awaited(self, wait_s: float) -> list[tuple[int, int]]:
         """The descriptors that have something to tell, or none after `wait_s` seconds.
 
-        Where the workers leave a core free, the first moments after a call are spent without sleep: waking takes long.
+        Where the workers that are busy leave a core free, the first moments after a call and after an answer are spent
+        without sleep: waking takes long.
         """
-        start = time.monotonic()
-        asked = max((worker.busy_since for worker in self.workers.values() if worker.queue), default=0.0)
-        until = min(start + wait_s, asked + _EAGER_S) if self._has_spare_core else 0.0
+        start, until = time.monotonic(), 0.0
+        num_busy = sum(bool(worker.queue) for worker in self.workers.values())
+        if 0 < num_busy < self._num_cores:
+            until = min(start + wait_s, max(worker.busy_since for worker in self.workers.values()) + _EAGER_S)
         while not (events := self._poll.poll(0)) and time.monotonic() < until:
             os.sched_yield()
         return events or self._poll.poll(max(0.0, start + wait_s - time.monotonic()) * 1000)
