@@ -137,7 +137,7 @@ def reduce_steps(
 
 
 def _over_ranks(sums: Sums, reductions: Mapping[MetricKey, Reduction], collective: Collective) -> tuple[Sums, Kinds]:
-    """Add up the sums and weights of all ranks; what belongs to a step, not to rows, is the same on each.
+    """Add up the sums and weights of all ranks.
 
     Returns the reductions too: a rank without rows of a module has logged nothing of it.
     """
@@ -152,23 +152,19 @@ def _over_ranks(sums: Sums, reductions: Mapping[MetricKey, Reduction], collectiv
     for part in gather_objects(collective, [[*key, *pair, reductions.get(key, "mean")] for key, pair in sums.items()]):
         for module_id, name, total, weight, reduction in part:
             key = (module_id, name)
-            kinds[key] = reduction
-            if key not in merged or reduction != "step_mean":
-                before = merged.get(key, (0.0, 0.0))
-                merged[key] = (before[0] + total, before[1] + weight)
+            before = merged.get(key, (0.0, 0.0))
+            merged[key], kinds[key] = (before[0] + total, before[1] + weight), reduction
     return merged, kinds
 
 
 def _added_up(sums: Sums, kinds: Kinds, collective: Collective) -> Sums | None:
     """The sums of all ranks in one exchange of numbers, as long as all logged the same metrics; else None on each."""
-    rank, ranks, numbers = collective.rank, collective.world_size, 2 * len(sums)
+    ranks = collective.world_size
     table = np.zeros(ranks + 2 * _PLACES)
-    digests, places = table[:ranks], table[ranks : ranks + numbers]
+    digests, places = table[:ranks], table[ranks : ranks + 2 * len(sums)]
     if len(sums) <= _PLACES:  # else its digest stays 0, as no other is
-        digests[rank] = _digest(tuple(kinds.items()))
-        places[:] = [
-            number if rank == 0 or kinds[key] != "step_mean" else 0.0 for key, pair in sums.items() for number in pair
-        ]
+        digests[collective.rank] = _digest(tuple(kinds.items()))
+        places[:] = [number for pair in sums.values() for number in pair]
     collective.all_reduce_(torch.from_numpy(table))  # pyright: ignore[reportUnknownMemberType]  # untyped
     if not digests[0] or (digests != digests[0]).any():
         return None

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from support.ranks import World
+from support.rank_threads import World
 from unison.learner.metrics import NUM_MODULE_STEPS_TRAINED, Reduction, StepMetrics, reduce_steps
 
 RANKS = 3

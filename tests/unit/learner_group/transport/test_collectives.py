@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.ranks import World
+from support.rank_threads import World
 from unison.learner.collective import gather_objects
 from unison.learner_group.collectives import (
     Collective,
