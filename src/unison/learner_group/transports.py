@@ -1,5 +1,6 @@
 """Which transport a config asks for."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -13,8 +14,9 @@ from unison.learner_group.ray import RayTransport
 from unison.learner_group.ray.cluster import is_in_use
 from unison.learner_group.transport import Transport
 
-PRELOAD = ("unison.learner_group.worker", "unison.algorithms", "torch._dynamo")
+_PRELOAD = ("unison.learner_group.worker", "unison.algorithms")
 """What every worker needs: imported once before any worker exists, so that a lost one is back in milliseconds."""
+_COMPILER = "torch._dynamo"
 _LONGEST_GRACE_S = 5.0
 
 
@@ -24,12 +26,21 @@ def make_transport(config: AlgorithmConfig, num_learners: int) -> Transport:
         return InlineTransport()
     gpus = config.num_gpus_per_learner
     backend = choose_backend(gpus, num_learners, torch.cuda.device_count() if gpus else 0)
-    return _make(config, num_learners, config.num_cpus_per_learner, gpus, backend)
+    return _make(
+        config, num_learners, config.num_cpus_per_learner, gpus, backend, preload=_preload(config, num_learners)
+    )
 
 
 def make_runner_transport(config: AlgorithmConfig, num_runners: int) -> Transport:
-    """The transport for one env runner, or for several."""
-    return _make(config, num_runners, config.num_cpus_per_env_runner, config.num_gpus_per_env_runner)
+    """The transport for one env runner, or for several. They share what the Learners' processes have imported."""
+    preload = _preload(config, config.num_learners)
+    return _make(config, num_runners, config.num_cpus_per_env_runner, config.num_gpus_per_env_runner, preload=preload)
+
+
+def _preload(config: AlgorithmConfig, num_learners: int) -> tuple[str, ...]:
+    """What to import for workers beside Learners in processes of their own, or in the driver's."""
+    compiles = num_learners > 0 and config.engine == "inductor"  # "auto" may never come to that
+    return (*_PRELOAD, _COMPILER) if compiles else _PRELOAD
 
 
 def choose_backend(gpus_per_learner: float, num_learners: int, num_gpus: int) -> Backend | None:
@@ -44,7 +55,13 @@ def choose_backend(gpus_per_learner: float, num_learners: int, num_gpus: int) ->
 
 
 def _make(
-    config: AlgorithmConfig, num_workers: int, cpus: float, gpus: float, backend: Backend | None = None
+    config: AlgorithmConfig,
+    num_workers: int,
+    cpus: float,
+    gpus: float,
+    backend: Backend | None = None,
+    *,
+    preload: Sequence[str],
 ) -> Transport:
     num_threads, timeout_s = config.num_threads or 1, config.learner_timeout_s
     start_timeout_s, grace_s = config.learner_start_timeout_s, min(_LONGEST_GRACE_S, timeout_s / 2)
@@ -66,5 +83,5 @@ def _make(
         start_timeout_s=start_timeout_s,
         grace_s=grace_s,
         meeting=SharedMemoryMeeting if backend is None else partial(StoreMeeting, backend=backend),
-        preload=PRELOAD,
+        preload=preload,
     )

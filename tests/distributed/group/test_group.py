@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -203,3 +204,10 @@ def test_resizing_keeps_the_state() -> None:
         group.update_from_batch(make_columns(16))
         with pytest.raises(LearnerGroupError, match="num_learners is -1"):
             group.resize(-1)
+
+
+@pytest.mark.parametrize(("engine", "is_there"), [("auto", False), ("inductor", True)])
+def test_processes_have_imported_torchs_compiler_where_the_engine_needs_it(engine: str, is_there: bool) -> None:
+    config = make_config().framework(engine=engine).resources(num_learners=1)
+    with config.build_learner_group(spaces={"default_policy": (OBS, DISCRETE)}) as group:
+        assert group.foreach_learner(lambda _: "torch._dynamo" in sys.modules) == [is_there]
