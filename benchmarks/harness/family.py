@@ -1,25 +1,30 @@
 """A process and all that it starts, stopped and continued as one.
 
 Members are told by a variable of their environment, which what they start inherits: daemons too, whose parent may be
-gone; and their children belong to them, also if those have written something else in that place.
+gone. A guard ends them should this process be killed.
 """
 
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
-from pathlib import Path
+from functools import cache, partial
+from itertools import count
 from typing import IO
 from uuid import uuid4
 
+from harness import guard
+from harness.guard import ENDED
 from harness.machine import one_thread_environment, pin
 
 _MARK = "BENCHMARK_FAMILY"
+_BENCHMARK = uuid4().hex
+"""What the marks of all families of this process begin with."""
+_numbers = count()
 _PATIENCE_S = 10.0
-_ENDED = "ZX"  # states as in /proc: zombie, dead
 
 
 class Family:
@@ -34,7 +39,8 @@ class Family:
     """
 
     def __init__(self, command: Sequence[str], cores: Sequence[int], log: IO[bytes]) -> None:
-        mark = uuid4().hex
+        _guard()
+        mark = f"{_BENCHMARK}/{next(_numbers)}/"
         self._mark = f"{_MARK}={mark}".encode()
         self.process = subprocess.Popen(
             list(command),
@@ -50,11 +56,11 @@ class Family:
 
     def freeze(self) -> None:
         """Stop all of them: they take no processor time any more."""
-        self._send(signal.SIGSTOP, spared="Tt" + _ENDED)
+        self._send(signal.SIGSTOP, spared="Tt" + ENDED)
 
     def thaw(self) -> None:
         """Continue all of them."""
-        self._send(signal.SIGCONT, spared="RSDI" + _ENDED)
+        self._send(signal.SIGCONT, spared="RSDI" + ENDED)
 
     def end(self, patience_s: float) -> None:
         """Close the input, which ends it in order; whoever is left after that, or after `patience_s`, is killed."""
@@ -64,17 +70,14 @@ class Family:
             self.process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(patience_s)
-        self._send(signal.SIGKILL, spared=_ENDED)
+        self._send(signal.SIGKILL, spared=ENDED)
         self.process.kill()  # where there is no /proc
         self.process.wait()
 
     def members(self) -> dict[int, str]:
         """The state of each, by process id."""
-        found = {pid: (parent, state) for pid, parent, state in _processes()}
-        own = {pid for pid in found if pid == self.process.pid or self._mark in _environment(pid)}
-        while more := {pid for pid, (parent, _) in found.items() if parent in own} - own:
-            own |= more
-        return {pid: found[pid][1] for pid in own if pid in found}
+        # Once it has been waited for, its id may be another's.
+        return guard.members(self._mark, self.process.pid if self.process.returncode is None else None)
 
     def _send(self, number: int, spared: str) -> None:
         """Send a signal to all but those in the states `spared`, until all are: some may have been born meanwhile."""
@@ -88,16 +91,8 @@ class Family:
             time.sleep(0.001)
 
 
-def _processes() -> Iterator[tuple[int, int, str]]:
-    """Id, parent and state of each process of this machine; none where there is no /proc."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            state, parent = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
-            yield int(folder.name), int(parent), state
-
-
-def _environment(pid: int) -> list[bytes]:
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return []
+@cache
+def _guard() -> "subprocess.Popen[bytes]":
+    """The process that kills all families when this one, and with it the other end of its input, is gone."""
+    command = [sys.executable, guard.__file__, f"{_MARK}={_BENCHMARK}"]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
