@@ -36,6 +36,7 @@ _MOST_VIEWS = 256
 _SLICED_FROM = 1 << 16  # from this many numbers on, 3 ranks and more add one slice each
 _SPINS, _YIELD_S, _NAP_S = 300, 0.002, 0.0001
 _OPERATIONS = ("barrier", "all_reduce", "broadcast", "all_gather")
+_NUMBERS = {operation: number for number, operation in enumerate(_OPERATIONS)}
 
 
 class SharedMemoryMeeting(Meeting):
@@ -79,7 +80,7 @@ class SharedMemoryCollective(Collective):
         self._words = _words(segments[0], (1 + world_size) * _LINE)  # line 0 holds the abort word
         self._segments = segments
         self._buffers: dict[tuple[int, int], torch.Tensor] = {}
-        self._views: dict[tuple[int, int, int, torch.dtype], torch.Tensor] = {}
+        self._views: dict[tuple[int, int, torch.dtype], list[torch.Tensor]] = {}
         self._others = [other for other in range(world_size) if other != rank]
         self._fence = threading.Lock()
         self._fence.acquire()
@@ -102,8 +103,9 @@ class SharedMemoryCollective(Collective):
 
     def all_reduce_(self, tensor: torch.Tensor) -> torch.Tensor:
         """Add in rank order: the whole tensor on every rank, or a slice each where that is less work."""
-        self._meet("all_reduce", tensor)
-        parts, flat = [self._part(rank, tensor) for rank in range(self.world_size)], tensor.view(-1)
+        flat = _flat("all_reduce", tensor)
+        self._meet("all_reduce", flat)
+        parts = self._parts(flat)
         if self.world_size > 2 and flat.numel() >= _SLICED_FROM:
             self._reduce_sliced(flat, parts)
         else:
@@ -112,16 +114,17 @@ class SharedMemoryCollective(Collective):
 
     def broadcast_(self, tensor: torch.Tensor, source: int = 0) -> torch.Tensor:
         """Copy from the buffer of `source`."""
-        self._meet("broadcast", tensor, sends=self.rank == source)
+        flat = _flat("broadcast", tensor)
+        self._meet("broadcast", flat, sends=self.rank == source)
         if self.rank != source:
-            tensor.view(-1).copy_(self._part(source, tensor))
+            flat.copy_(self._part(source, flat))  # the others have sent nothing
         return tensor
 
     def all_gather(self, values: Sequence[float]) -> torch.Tensor:
         """Copy from all buffers."""
         mine = torch.tensor(list(values), dtype=torch.float64)
         self._meet("all_gather", mine)
-        return torch.stack([self._part(rank, mine) for rank in range(self.world_size)])
+        return torch.stack(self._parts(mine))
 
     def barrier(self) -> None:
         """Arrive, and wait for all to arrive."""
@@ -145,21 +148,14 @@ class SharedMemoryCollective(Collective):
         for other in self._others:
             flat[slices[other]].copy_(parts[other][slices[other]])
 
-    def _meet(self, operation: str, tensor: torch.Tensor | None = None, *, sends: bool = True) -> None:
+    def _meet(self, operation: str, flat: torch.Tensor | None = None, *, sends: bool = True) -> None:
         """Offer a tensor at the next turn, wait until all ranks are there, see that all came for the same thing."""
         self._turn += 1
-        size = 0
-        if tensor is not None:
-            if tensor.device.type != "cpu" or not tensor.is_contiguous():
-                raise CollectiveError(
-                    f"{operation} through shared memory needs a contiguous CPU tensor, not one with strides "
-                    f"{tensor.stride()} on {tensor.device}; use the collective 'nccl' on GPUs."
-                )
-            size = tensor.numel() * tensor.element_size()
-            if sends:
-                self._part(self.rank, tensor).copy_(tensor.view(-1))
+        size = 0 if flat is None else flat.nbytes
+        if flat is not None and sends:
+            self._own_part(flat).copy_(flat)
         column = _SIGNATURE + (self._turn & 1)
-        signature = size * len(_OPERATIONS) + _OPERATIONS.index(operation)
+        signature = size * len(_OPERATIONS) + _NUMBERS[operation]
         self._words[(1 + self.rank) * _LINE + column] = signature
         self._advance(_ARRIVED, operation)
         for other in self._others:
@@ -171,14 +167,24 @@ class SharedMemoryCollective(Collective):
                     "all ranks must call the same operations in the same order with equal sizes."
                 )
 
+    def _parts(self, like: torch.Tensor) -> list[torch.Tensor]:
+        """The buffers of all ranks at this turn, seen as flat tensors like the one given."""
+        key = (self._turn & 1, like.numel(), like.dtype)
+        parts = self._views.get(key)
+        if parts is None:
+            if len(self._views) > _MOST_VIEWS:
+                self._views.clear()
+            parts = [self._part(rank, like) for rank in range(self.world_size)]
+            self._views[key] = parts  # only now: making them may have cleared the views
+        return parts
+
+    def _own_part(self, like: torch.Tensor) -> torch.Tensor:
+        """The own buffer at this turn; those of the others may not be there yet."""
+        parts = self._views.get((self._turn & 1, like.numel(), like.dtype))
+        return self._part(self.rank, like) if parts is None else parts[self.rank]
+
     def _part(self, rank: int, like: torch.Tensor) -> torch.Tensor:
-        """The buffer of a rank at this turn, seen as a flat tensor like the one given."""
-        key = (self._turn & 1, rank, like.numel(), like.dtype)
-        view = self._views.get(key)
-        if view is None:
-            size = like.numel() * like.element_size()
-            view = self._views[key] = self._buffer(rank, size)[:size].view(like.dtype)
-        return view
+        return self._buffer(rank, like.nbytes)[: like.nbytes].view(like.dtype)
 
     def _buffer(self, rank: int, size: int) -> torch.Tensor:
         """The bytes of a rank's buffer at this turn; its owner makes it longer before the others hear of it."""
@@ -190,8 +196,6 @@ class SharedMemoryCollective(Collective):
             if rank == self.rank:
                 segment.reserve(length)
             buffer = self._buffers[parity, rank] = torch.frombuffer(segment.map(length), dtype=torch.uint8)
-            self._views.clear()
-        elif len(self._views) > _MOST_VIEWS:
             self._views.clear()
         return buffer
 
@@ -230,6 +234,16 @@ class SharedMemoryCollective(Collective):
                 os.sched_yield()
             else:
                 time.sleep(_NAP_S)
+
+
+def _flat(operation: str, tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor as one row of numbers."""
+    if not (tensor.is_cpu and tensor.is_contiguous()):
+        raise CollectiveError(
+            f"{operation} through shared memory needs a contiguous CPU tensor, not one with strides "
+            f"{tensor.stride()} on {tensor.device}; use the collective 'nccl' on GPUs."
+        )
+    return tensor if tensor.ndim == 1 else tensor.view(-1)
 
 
 def _add_up(parts: Sequence[torch.Tensor], out: torch.Tensor) -> None:
