@@ -9,12 +9,11 @@ from torch import Tensor
 
 from unison.learner.engines.constants import lift_constants
 from unison.learner.engines.functional import functional_graph
-from unison.learner.engines.nodes import device_of, value
 from unison.learner.engines.recording import Call, Recording, Ref, Untraceable, storage_of, whole_storage
+from unison.learner.engines.simplify import simplify
 from unison.learner.engines.torch_parts import pytree
 
 aten: Any = torch.ops.aten
-_IDENTITIES = {aten.detach.default, aten.alias.default, aten.lift_fresh.default, aten.lift_fresh_copy.default}
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ def _functional_graph(
         *(recording.values[_first(call).index] for call in draws),
     ]
     module = functional_graph(replay, examples, decompositions)
-    _simplify(module.graph)
+    simplify(module.graph)
     inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
     first = len(state) + len(captured)
     used = [bool(node.users) for node in inputs[first : first + len(recording.inputs)]]
@@ -212,22 +211,3 @@ def _check_draw(call: Call) -> None:
     )  # fmt: skip
     if not name.startswith(known) or len(call.outputs) != 1:
         raise Untraceable(f"{call.place} draws random numbers by {name}, which depends on values of the step")
-
-
-def _simplify(graph: torch.fx.Graph) -> None:
-    for node in list(graph.nodes):
-        # Inputs are cloned so that they may be written into; a graph without writes needs no clone.
-        is_input = node.target is aten.clone.default and node.args[0].op == "placeholder" and not node.kwargs
-        if node.op == "call_function" and (node.target in _IDENTITIES or is_input):
-            node.replace_all_uses_with(node.args[0])
-            graph.erase_node(node)
-        elif node.target is aten.copy.default and _alike(*node.args[:2]):
-            # Nothing of what is wholly written over counts: what else nobody reads is scratch.
-            node.target, node.args = aten.clone.default, (node.args[1],)
-    graph.eliminate_dead_code()
-
-
-def _alike(target: torch.fx.Node, source: torch.fx.Node) -> bool:
-    into, out_of = value(target), value(source)
-    same = into.shape == out_of.shape and into.dtype is out_of.dtype and device_of(target) == device_of(source)
-    return same and into.is_contiguous() and out_of.is_contiguous()
