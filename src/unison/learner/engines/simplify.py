@@ -46,10 +46,9 @@ def _joined_piece(node: torch.fx.Node) -> torch.fx.Node | None:
     source = _in_other_shape(node.args[0])
     if source.target is not aten.cat.default or value(source).dim() != 1 or len(node.args) != 4:
         return None
-    stops = accumulate(value(piece).numel() for piece in source.args[0])
-    found = (piece for piece, stop in zip(source.args[0], stops, strict=True) if stop == node.args[3])
-    piece = next(found, None)
-    return piece if piece is not None and _alike(piece, node) else None
+    starts = accumulate((value(piece).numel() for piece in source.args[0]), initial=0)
+    found = (piece for piece, start in zip(source.args[0], starts, strict=False) if start == node.args[2])
+    return next((piece for piece in found if _alike(piece, node)), None)
 
 
 def _sum(node: torch.fx.Node, sums: dict[torch.fx.Node, torch.fx.Node]) -> torch.fx.Node:
