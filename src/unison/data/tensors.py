@@ -130,9 +130,11 @@ class TensorConverter:
         return tensors
 
     def _tensor(self, name: str, leaf: _Leaf) -> torch.Tensor:
-        if isinstance(leaf, np.ndarray) and not leaf.flags.writeable:
-            leaf = leaf.copy()
-        tensor = leaf.detach() if isinstance(leaf, torch.Tensor) else torch.as_tensor(leaf)
+        if isinstance(leaf, np.ndarray):
+            own = leaf if leaf.flags.writeable else leaf.copy()
+            tensor = torch.from_numpy(own)  # pyright: ignore[reportUnknownMemberType]  # torch leaves it untyped
+        else:
+            tensor = torch.as_tensor(leaf).detach()
         if tensor.ndim == 0:
             raise self._error(name, "is a single number", "give one entry per row")
         if tensor.is_complex():

@@ -20,7 +20,9 @@ def _held(module: nn.Module, kind: str) -> Iterator[Any]:
     parts: list[dict[str, Any]] = [module.__dict__]
     for part in parts:
         # A place that was registered without anything in it holds None.
-        if part["_modules"]:
-            parts += [below.__dict__ for below in part["_modules"].values() if below is not None]
-        if part[kind]:
-            yield from [value for value in part[kind].values() if value is not None]
+        for below in part["_modules"].values():
+            if below is not None:
+                parts.append(below.__dict__)
+        for value in part[kind].values():
+            if value is not None:
+                yield value

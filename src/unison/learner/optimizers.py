@@ -78,6 +78,10 @@ class Optimizers:
         """Whether a parameter has an optimizer."""
         return id(parameter) in self._owners
 
+    def unowned(self, parameters: Iterable[Parameter]) -> list[Parameter]:
+        """Those of some parameters that have no optimizer."""
+        return [parameter for parameter in parameters if id(parameter) not in self._owners]
+
     def check_removal(self, module_id: ModuleID, *, keep: Iterable[Parameter]) -> None:
         """Raise what `remove_module` would, and change nothing."""
         shared = {id(p) for p in keep}

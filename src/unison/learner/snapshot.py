@@ -72,8 +72,7 @@ def tensors_of(
     ]
     # Parameters without an optimizer may move as well: target networks do.
     for module_id in module_ids:
-        parameters = held_parameters(learner.module[module_id])
-        tensors += [p.detach() for p in parameters if not learner.optimizers.is_owned(p)]
+        tensors += [p.detach() for p in learner.optimizers.unowned(held_parameters(learner.module[module_id]))]
     tensors += held_buffers(learner.module)
     for coefficients in learner.coefficients.values():
         tensors += coefficients.values()
