@@ -236,8 +236,11 @@ def _make_function(traced: TracedStep) -> _Function:
             new, row, left = take(number, whole(carried), *inputs)
             return [n for n, keep in zip(new, kept, strict=True) if keep], logged.at[number].set(row), left
 
-        shapes = jax.eval_shape(lambda: take(0, whole(state), *inputs))
         steps = next((i.shape[0] for i in (*indices, *noise) if i is not None), None) or 1
+        if steps == 1:  # without a loop nothing of the state is copied to be carried through it
+            new, row, left = take(0, whole(list(state)), *inputs)
+            return [n for n, keep in zip(new, kept, strict=True) if keep], row[None], left
+        shapes = jax.eval_shape(lambda: take(0, whole(state), *inputs))
         logged = jnp.zeros((steps, *shapes[1].shape), jnp.float32)
         left = [jnp.zeros(s.shape, s.dtype) for s in shapes[2]]
         return lax.fori_loop(0, count, body, (list(state), logged, left))
