@@ -143,22 +143,36 @@ inline void pack(const Window& one, const Window& other, Part* cell) {
     }
 }
 
-// A tile of 16 rows and 32 columns: word w of row r holds columns w and w + 16.
-inline void pack_left(const Matrix& a, Index row, Index column, Part* cell) {
-    const Window window = a.from(row, column);
-    if (a.is_transposed)
-        pack<true>(window, window.from(TILE, 0), cell);
-    else
-        pack<false>(window, window.from(0, TILE), cell);
+// Packs `tiles` times `cells` tiles; those of one tile lie one after another. Memory is read along its rows.
+template <typename PackTile>
+inline void pack_panel(bool is_along_depth, Index tiles, Index cells, Part* panel, const PackTile& pack_tile) {
+    const Index count = tiles * cells;
+    for (Index n = 0; n < count; ++n) {
+        const Index tile = is_along_depth ? n / cells : n % tiles, cell = is_along_depth ? n % cells : n / tiles;
+        pack_tile(tile * TILE, cell * DEPTH, panel + (tile * cells + cell) * CELL);
+    }
 }
 
-// A tile of 32 rows and 16 columns: word w of row r holds rows r and r + 16 of column w.
-inline void pack_right(const Matrix& b, Index row, Index column, Part* cell) {
-    const Window window = b.from(row, column);
-    if (b.is_transposed)
-        pack<true>(window, window.from(0, TILE), cell);
-    else
-        pack<false>(window, window.from(TILE, 0), cell);
+// The rows [row, row + height) of a left matrix: word w of a tile's row r holds its columns w and w + 16.
+inline void pack_left(const Matrix& a, Index row, Index column, Index height, Index cells, Part* panel) {
+    pack_panel(!a.is_transposed, round_up(height, BLOCK) / TILE, cells, panel, [&](Index i, Index k, Part* cell) {
+        const Window window = a.from(row + i, column + k);
+        if (a.is_transposed)
+            pack<true>(window, window.from(TILE, 0), cell);
+        else
+            pack<false>(window, window.from(0, TILE), cell);
+    });
+}
+
+// The columns [column, column + width) of a right matrix: word w of a tile's row r holds rows r and r + 16 of column w.
+inline void pack_right(const Matrix& b, Index row, Index column, Index width, Index cells, Part* panel) {
+    pack_panel(b.is_transposed, round_up(width, BLOCK) / TILE, cells, panel, [&](Index j, Index k, Part* cell) {
+        const Window window = b.from(row + k, column + j);
+        if (b.is_transposed)
+            pack<true>(window, window.from(0, TILE), cell);
+        else
+            pack<false>(window, window.from(TILE, 0), cell);
+    });
 }
 
 // Registers 0 to 3 hold a block of the result, 4 and 5 tiles of the left, one above the other, 6 and 7 of the right.
@@ -246,12 +260,10 @@ inline void product(const Matrix& a, const Matrix& b, float* c) {
         const Index cells = round_up(std::min(PANEL_DEPTH, a.columns() - k), DEPTH) / DEPTH;
         for (Index j = 0; j < b.columns(); j += PANEL_WIDTH) {
             const Index width = std::min(PANEL_WIDTH, b.columns() - j);
-            for (Index cell = 0; cell < round_up(width, BLOCK) / TILE * cells; ++cell)
-                pack_right(b, k + cell % cells * DEPTH, j + cell / cells * TILE, work->right + cell * CELL);
+            pack_right(b, k, j, width, cells, work->right);
             for (Index i = 0; i < a.rows(); i += PANEL_HEIGHT) {
                 const Index height = std::min(PANEL_HEIGHT, a.rows() - i);
-                for (Index cell = 0; cell < round_up(height, BLOCK) / TILE * cells; ++cell)
-                    pack_left(a, i + cell / cells * TILE, k + cell % cells * DEPTH, work->left + cell * CELL);
+                pack_left(a, i, k, height, cells, work->left);
                 multiply_panels(*work, cells, c + i * stride + j, stride, height, width, k == 0);
             }
         }

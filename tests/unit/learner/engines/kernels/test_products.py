@@ -30,6 +30,11 @@ SIZES = [
 TRANSPOSED = [(False, False), (False, True), (True, False), (True, True)]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _made() -> None:
+    assert is_available()  # on this processor it is; the first time compiles it
+
+
 def operands(rows: int, inner: int, columns: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Matrices whose entries are of very different size."""
     draw = np.random.default_rng(seed)
@@ -50,10 +55,6 @@ def error(found: NDArray[Any], a: NDArray[np.float32], b: NDArray[np.float32]) -
     exact = a.astype(np.float64) @ b.astype(np.float64)
     scale = np.linalg.norm(a, axis=1)[:, None].astype(np.float64) * np.linalg.norm(b, axis=0)[None]
     return float(np.sqrt(np.mean(((found - exact) / scale) ** 2)) / np.finfo(np.float32).eps)
-
-
-def test_this_machine_can_do_it() -> None:
-    assert is_available()
 
 
 @pytest.mark.parametrize(("rows", "inner", "columns"), SIZES)
