@@ -13,7 +13,6 @@ from unison.learner.engines.kernels.compiler import compiled, find_compiler
 logger = logging.getLogger("unison")
 _NEEDS = {"amx_tile", "amx_bf16", "avx512f"}
 _OPTIONS = ("-mamx-tile", "-mamx-bf16", "-mavx512f")
-_TARGET = "unison_product"
 _SMALLEST = 64
 
 
@@ -22,23 +21,9 @@ def is_worth_it(rows: int, inner: int, columns: int) -> bool:
     return min(rows, inner, columns) >= _SMALLEST
 
 
-@cache
 def is_available() -> bool:
     """Whether this machine has the matrix unit and a C++ compiler; the first call compiles, a matter of 2 seconds."""
-    if not processor_flags() >= _NEEDS or find_compiler() is None:
-        return False
-    jax: Any = import_module("jax")
-    try:
-        library = ctypes.CDLL(str(compiled("xla_product.cpp", (*_OPTIONS, f"-I{jax.ffi.include_dir()}"))))
-    except (OSError, subprocess.SubprocessError) as error:
-        said = str(getattr(error, "stderr", None) or error).strip()[-300:]
-        logger.warning("Products run on XLA's own code, for the faster one could not be compiled: %s", said)
-        return False
-    library.unison_request_tiles.restype = ctypes.c_bool
-    if not library.unison_request_tiles():
-        return False
-    jax.ffi.register_ffi_target(_TARGET, jax.ffi.pycapsule(library.unison_product), platform="cpu")
-    return True
+    return _target() is not None
 
 
 def product(a: Any, b: Any, *, a_is_transposed: bool = False, b_is_transposed: bool = False) -> Any:
@@ -52,8 +37,28 @@ def product(a: Any, b: Any, *, a_is_transposed: bool = False, b_is_transposed: b
     """
     jax: Any = import_module("jax")
     shape = (a.shape[int(a_is_transposed)], b.shape[int(not b_is_transposed)])
-    call = jax.ffi.ffi_call(_TARGET, jax.ShapeDtypeStruct(shape, a.dtype))
+    call = jax.ffi.ffi_call(_target(), jax.ShapeDtypeStruct(shape, a.dtype))
     return call(a, b, left_is_transposed=a_is_transposed, right_is_transposed=b_is_transposed)
+
+
+@cache
+def _target() -> str | None:
+    """The name under which XLA knows the product: the library's, so that no program kept on disk calls another."""
+    if not processor_flags() >= _NEEDS or find_compiler() is None:
+        return None
+    jax: Any = import_module("jax")
+    try:
+        path = compiled("xla_product.cpp", (*_OPTIONS, f"-I{jax.ffi.include_dir()}"))
+        library = ctypes.CDLL(str(path))
+    except (OSError, subprocess.SubprocessError) as error:
+        said = str(getattr(error, "stderr", None) or error).strip()[-300:]
+        logger.warning("Products run on XLA's own code, for the faster one could not be compiled: %s", said)
+        return None
+    library.unison_request_tiles.restype = ctypes.c_bool
+    if not library.unison_request_tiles():
+        return None
+    jax.ffi.register_ffi_target(path.stem, jax.ffi.pycapsule(library.unison_product), platform="cpu")
+    return path.stem
 
 
 def processor_flags() -> set[str]:
