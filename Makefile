@@ -28,7 +28,7 @@ format: .venv/.dev  ## Format the code and mend what can be mended
 bench: .venv/.bench  ## Run every benchmark and print its table; PEERS=DIR adds the peers (benchmarks/setup_peers.sh DIR)
 	@set -e; for name in ppo_update sizes learner_group cartpole imports sac_update replay; do \
 		echo "== $$name"; $(BIN)/python benchmarks/$$name.py $(if $(PEERS),--peers $(PEERS)); done
-	@set -e; for name in profile_step sampling many_modules checkpoint; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py; done
+	@set -e; for name in products profile_step sampling many_modules checkpoint; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py; done
 
 curves: .venv/.bench  ## Train PPO on every task of the learning curves, over five seeds
 	@$(BIN)/python benchmarks/curves.py

@@ -10,15 +10,20 @@ _NARROW = 8
 
 
 def matmul(a: Array, b: Array, *, a_is_transposed: bool, b_is_transposed: bool) -> Array:
-    """`a @ b` [m, n], where `a` [m, k] and `b` [k, n] may be the transposes of what lies in memory.
+    """`a @ b` [m, n], where `a` [m, k] and `b` [k, n] may be the transposes of what lies in memory."""
+    if _is_for_matrix_unit(a, b):
+        a, b = (a.T if a_is_transposed else a), (b.T if b_is_transposed else b)
+        return products.product(a, b, a_is_transposed=a_is_transposed, b_is_transposed=b_is_transposed)
+    return matmul_of_xla(a, b, a_is_transposed=a_is_transposed)
+
+
+def matmul_of_xla(a: Array, b: Array, *, a_is_transposed: bool) -> Array:
+    """The same by XLA's own code.
 
     XLA's CPU backend multiplies a transposed left matrix several times slower than a straight one.
     So the narrower of the two operands is really turned, and held apart from the product by a
     barrier, or the two would be merged again.
     """
-    if _is_for_matrix_unit(a, b):
-        a, b = (a.T if a_is_transposed else a), (b.T if b_is_transposed else b)
-        return products.product(a, b, a_is_transposed=a_is_transposed, b_is_transposed=b_is_transposed)
     if not a_is_transposed:
         return jnp.matmul(a, b)
     rows, columns = a.shape[0], b.shape[1]
