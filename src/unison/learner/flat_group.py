@@ -59,7 +59,7 @@ class FlatGroup:
 
     def look_at_counts(self) -> None:
         """See whether all parameters are at the same step; to be called where counts were set from outside."""
-        self._is_uniform = bool((self.count == self.count[0]).all())
+        self.is_uniform = bool((self.count == self.count[0]).all())
 
     def bind(self, buffers: Mapping[str, Tensor]) -> None:
         """Use `buffers` (named as `buffers()` names them) from now on; their views are made anew."""
@@ -109,10 +109,10 @@ class FlatGroup:
         kept = self._parts(missing) if missing else []
         saved = [part.clone() for part in kept]
         self.count.add_(1 - skip)
-        self._is_uniform = self._is_uniform and not missing
+        self.is_uniform = self.is_uniform and not missing
         # Parameters that were left out of steps are at an earlier step of their own.
-        count = self.count[0] if self._is_uniform else self.count.repeat_interleave(self._sizes_on_device())
-        fused = fused and self._is_uniform
+        count = self.count[0] if self.is_uniform else self.count.repeat_interleave(self._sizes_on_device())
+        fused = fused and self.is_uniform
         self._rule.step(self.options, self.parameters, self.gradients, self.moments, count, self.lr, skip, fused=fused)
         for part, value in zip(kept, saved, strict=True):
             part.copy_(value)

@@ -142,8 +142,6 @@ def _over_ranks(sums: Sums, reductions: Mapping[MetricKey, Reduction], collectiv
     Returns the reductions too: a rank without rows of a module has logged nothing of it.
     """
     kinds: Kinds = {key: reductions.get(key, "mean") for key in sums}
-    if collective.world_size == 1:
-        return sums, kinds
     added = _added_up(sums, kinds, collective)
     if added is not None:
         return added, kinds

@@ -48,6 +48,15 @@ class Remembering(PPOLearner):
         return loss + 0.1 * self.average * fwd_out["vf_preds"].mean()
 
 
+class Decaying(PPOLearner):
+    """Its loss reads no rows, and draws nothing."""
+
+    def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: Any) -> Any:
+        loss: Any = sum(p.square().sum() for p in self.module[module_id].parameters())
+        self.metrics.log_value((module_id, "rows"), torch.full((), float("inf")))
+        return loss
+
+
 class WritesInPlace(PPOLearner):
     """Writes into the minibatch and into its random numbers."""
 
@@ -105,6 +114,7 @@ CASES = {
         passes=2,
     ),
     "writes_in_place": Case(cls=WritesInPlace, updates=2, passes=3),
+    "reads_no_rows": Case(cls=Decaying, updates=2, passes=3),
     "wide": Case(model={"hidden_sizes": [64, 72]}, actions=TORQUES, rows=150, minibatch=70, passes=5),
 }  # fmt: skip
 
@@ -122,6 +132,7 @@ XLA = [
     "images",
     "larger_minibatches_of_images",
     "writes_in_place",
+    "reads_no_rows",
     "wide",
 ]
 INDUCTOR = ["continuous", "noise"]

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
 
 _SCALARS = (int, float, str, bool, type(None))
+_PARTS = ("_parameters", "_modules", "_buffers", "_forward_hooks", "_forward_pre_hooks")
+"""Where torch.nn.Module keeps what it consists of; who a buffer is may change, for `Bindings` follows it."""
 
 
 class Bindings:
@@ -92,6 +94,17 @@ class Guards:
         for attributes, flags in self._flags:
             for name in flags:
                 self._flag_links.add(attributes, name)
+        self._parts = [
+            (vars(module)[name], len(vars(module)[name]))
+            for m in self._modules
+            for module in m.modules()
+            for name in _PARTS
+        ]
+        self._part_links = Links()
+        for module in (module for m in self._modules for module in m.modules()):
+            for part in (vars(module)["_parameters"], vars(module)["_modules"]):
+                for name in part:
+                    self._part_links.add(part, name)
         self._parameters = [p for m in self._modules for p in m.parameters()]
         self._trainable = [p.requires_grad for p in self._parameters]
 
@@ -113,6 +126,8 @@ class Guards:
             for now, flags in self._flags:
                 if not flags.items() <= now.items():
                     return f"the attribute '{next(f for f in flags.items() if f not in now.items())[0]}' of a module"
+        if not self._part_links.hold() or any(len(part) != count for part, count in self._parts):
+            return "what a module consists of"
         if [p.requires_grad for p in self._parameters] != self._trainable:
             return "which parameters train"
         for name, value in self._read.items():
@@ -123,9 +138,9 @@ class Guards:
                 self._read[name] = now  # comparing is slow: next time it is the same object
         return None
 
-    def _current_options(self) -> list[dict[str, Any]]:
+    def _current_options(self) -> list[tuple[dict[str, Any], bool]]:
         return [
-            {name: frozen(value) for name, value in group.options.items() if name not in ("params", "lr")}
+            ({n: frozen(value) for n, value in group.options.items() if n not in ("params", "lr")}, group.is_uniform)
             for slot in self._slots
             for group in slot.groups
         ]

@@ -34,7 +34,7 @@ def disagreement(program: Program, traced: TracedStep, feed: Feed) -> str | None
                 return f"state {number} of shape {list(after.shape)} differs by {differing:.1%} of the step"
     for number, (mine, theirs) in enumerate(zip(outputs.metrics[0], example.metrics, strict=True)):
         mine, wanted = float(mine), float(theirs)
-        if wanted == wanted and not abs(mine - wanted) <= 1e-4 + tolerance(theirs) * abs(wanted):
+        if wanted == wanted and mine != wanted and not abs(mine - wanted) <= 1e-4 + tolerance(theirs) * abs(wanted):
             return f"metric {number} is {mine} instead of {wanted}"
     return None
 

@@ -182,7 +182,7 @@ class CompiledEngine(Engine, ABC):
         collected: list[StepMetrics] = []
         last = plan.num_iters - 1
         for number, window in stretch.steps:
-            own = {m: columns[m] for part in window.ranges for m in part}
+            own = {m: columns[m] for m in window.modules}  # also of those whose rows other ranks have
             one_pass = EagerPass(learner, plan, own, orders[number], is_logged=number == last)
             logged = [one_pass.step(slot, slot is window.slots[-1]) for slot in window.slots]
             collected += logged if number == last else []

@@ -24,10 +24,15 @@ def simplify(graph: torch.fx.Graph) -> None:
             node.target, node.args = aten.clone.default, (node.args[1],)
         elif node.target is aten.slice.Tensor and (piece := _joined_piece(node)) is not None:
             _replace(node, piece)
-        elif node.target is aten.sum.dim_IntList and node.args[1:] == ([],) and value(node.args[0]).is_floating_point():
+        elif node.target is aten.sum.dim_IntList and node.args[1:] == ([],) and _is_exact_enough(node):
             with graph.inserting_before(node):
                 _replace(node, _sum(node.args[0], sums))
     graph.eliminate_dead_code()
+
+
+def _is_exact_enough(node: torch.fx.Node) -> bool:
+    """Whether a sum is of its entries' type, and of one wide enough for other intermediate results."""
+    return not node.kwargs and value(node.args[0]).dtype in (torch.float32, torch.float64)
 
 
 def _replace(node: torch.fx.Node, by: torch.fx.Node) -> None:

@@ -150,7 +150,10 @@ def _side_by_side(arrays: Sequence[Array], places: int) -> Array:
 
 
 def _arguments(jobs: Sequence[Job], places: int) -> tuple[Any, ...]:
-    """What a function takes besides state: captured, columns, indices, shares, noise, count; stacked for places."""
+    """What a function takes besides state: captured, columns, indices, shares, noise, count, room; stacked for places.
+
+    Its room is for so many steps, of which it takes `count`: an array without meaning but its length.
+    """
     feeds = [job.feed for job in jobs]
     lengths = [t.shape[0] for f in feeds for t in (*f.indices, *f.noise, *(s for s in f.shares if s is not None))]
     steps = _capacity(max(lengths, default=max(feed.count for feed in feeds)))
@@ -168,6 +171,7 @@ def _arguments(jobs: Sequence[Job], places: int) -> tuple[Any, ...]:
         joined(zip(*(feed.shares for feed in feeds), strict=True), lambda _: steps),
         joined(zip(*(feed.noise for feed in feeds), strict=True), lambda _: steps),
         np.int32(counts[0]) if places == 1 else np.array(counts, np.int32),
+        np.zeros(steps if places == 1 else (places, steps), np.bool_),
     )
 
 
@@ -223,7 +227,7 @@ def _make_function(traced: TracedStep) -> _Function:
         return new, jnp.stack(logged) if logged else jnp.zeros((0,), jnp.float32), outputs[num_metrics:]
 
     def update(
-        state: Any, captured: Any, columns: Any, indices: Any, shares: Any, noise: Any, count: Any
+        state: Any, captured: Any, columns: Any, indices: Any, shares: Any, noise: Any, count: Any, room: Any
     ) -> tuple[list[Any], Any, list[Any]]:
         inputs = (captured, columns, indices, shares, noise)
 
@@ -236,12 +240,11 @@ def _make_function(traced: TracedStep) -> _Function:
             new, row, left = take(number, whole(carried), *inputs)
             return [n for n, keep in zip(new, kept, strict=True) if keep], logged.at[number].set(row), left
 
-        steps = next((i.shape[0] for i in (*indices, *noise) if i is not None), None) or 1
-        if steps == 1:  # without a loop nothing of the state is copied to be carried through it
+        if room.shape[0] == 1:  # without a loop nothing of the state is copied to be carried through it
             new, row, left = take(0, whole(list(state)), *inputs)
             return [n for n, keep in zip(new, kept, strict=True) if keep], row[None], left
         shapes = jax.eval_shape(lambda: take(0, whole(state), *inputs))
-        logged = jnp.zeros((steps, *shapes[1].shape), jnp.float32)
+        logged = jnp.zeros((room.shape[0], *shapes[1].shape), jnp.float32)
         left = [jnp.zeros(s.shape, s.dtype) for s in shapes[2]]
         return lax.fori_loop(0, count, body, (list(state), logged, left))
 

@@ -42,7 +42,16 @@ def types(a: Tensor, b: Tensor, c: Tensor, factor: Tensor) -> Sequence[Tensor]:
     """Products and joins of several types, where a sum has the type of the whole."""
     double, whole = factor.double(), a.long()
     mixed = torch.cat([whole.reshape(-1), b])
-    return [(a * double).sum(), (whole * 3).sum(), (a > 0).sum(), mixed.sum(), (a.bfloat16() * factor).sum()]
+    return [
+        (a * double).sum(),
+        (whole * 3).sum(),
+        (a > 0).sum(),
+        mixed.sum(),
+        (a.bfloat16() * factor).sum(),
+        a.sum(dtype=torch.float64),
+        (a.half() * 1000).sum(dtype=torch.float32),
+        (300 * a.half() * factor.half()).sum(),
+    ]
 
 
 def traced(function: Callable[..., Any]) -> tuple[Any, Sequence[Tensor]]:

@@ -67,6 +67,42 @@ def test_learning_rate_and_options_are_followed() -> None:
     update_both(case, learners, 1)
 
 
+def test_parameters_that_fall_out_of_step_are_followed() -> None:
+    """Adam corrects the bias of each by its own count of steps, which no engine but eager can."""
+    case = Case(passes=2)
+    learners = both(case)
+    update_both(case, learners, 0)
+    for learner in learners:
+        optimizer = learner.get_optimizer()
+        next(iter(optimizer.state.values()))["step"].fill_(1.0)
+        learner.set_state(learner.get_state())
+        case.update(learner, 1)
+    assert_agree(*learners)
+
+
+def twice(module: Any, inputs: Any, output: Any) -> Any:
+    return output * 2
+
+
+def replace_a_bias(layer: Any) -> None:
+    layer.bias = torch.nn.Parameter(layer.bias.detach() + 1)
+
+
+def hang_on_a_hook(layer: Any) -> None:
+    layer.register_forward_hook(twice)
+
+
+@pytest.mark.parametrize("change", [replace_a_bias, hang_on_a_hook])
+def test_what_a_module_consists_of_is_followed(change: Any) -> None:
+    case = Case(passes=2)
+    learners = both(case)
+    update_both(case, learners, 0)
+    for learner in learners:
+        layers = learner.module["default_policy"].modules()
+        change(next(layer for layer in layers if isinstance(layer, torch.nn.Linear)))
+    update_both(case, learners, 1)
+
+
 def test_modules_come_and_go() -> None:
     case = Case(modules=("a", "b"), passes=2)
     learners = both(case)

@@ -23,8 +23,13 @@ def find_compiler() -> str | None:
     )
 
 
-def compiled(source: str, options: Sequence[str]) -> Path:
+def compiled(source: str, options: Sequence[str], headers: Path) -> Path:
     """The shared library of a source file, from the cache if it was made before.
+
+    Args:
+        source: the name of a file beside this one.
+        options: of the compiler.
+        headers: the folder of another library's headers.
 
     Raises:
         OSError: there is no compiler, or the cache can't be written.
@@ -33,9 +38,9 @@ def compiled(source: str, options: Sequence[str]) -> Path:
     compiler = find_compiler()
     if compiler is None:
         raise FileNotFoundError("there is no C++ compiler")
-    command = [compiler, "-O3", "-std=c++17", "-w", "-fPIC", "-shared", *options]
+    command = [compiler, "-O3", "-std=c++17", "-w", "-fPIC", "-shared", f"-I{headers}", *options]
     key = hashlib.sha256(repr(command).encode())
-    for file in sorted(_SOURCES.glob("*.?pp")):
+    for file in sorted([*_SOURCES.glob("*.?pp"), *headers.rglob("*.h")]):
         key.update(file.read_bytes())
     library = cache_directory() / "kernels" / f"{Path(source).stem}-{key.hexdigest()[:16]}.so"
     if not library.exists():

@@ -48,17 +48,15 @@ def _target() -> str | None:
         return None
     jax: Any = import_module("jax")
     try:
-        path = compiled("xla_product.cpp", (*_OPTIONS, f"-I{jax.ffi.include_dir()}"))
+        path = compiled("xla_product.cpp", _OPTIONS, Path(jax.ffi.include_dir()))
         library = ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError) as error:
+        jax.ffi.register_ffi_target(path.stem, jax.ffi.pycapsule(library.unison_product), platform="cpu")
+    except (OSError, subprocess.SubprocessError, RuntimeError) as error:
         said = str(getattr(error, "stderr", None) or error).strip()[-300:]
-        logger.warning("Products run on XLA's own code, for the faster one could not be compiled: %s", said)
+        logger.warning("Products run on XLA's own code, for the faster one could not be made: %s", said)
         return None
     library.unison_request_tiles.restype = ctypes.c_bool
-    if not library.unison_request_tiles():
-        return None
-    jax.ffi.register_ffi_target(path.stem, jax.ffi.pycapsule(library.unison_product), platform="cpu")
-    return path.stem
+    return path.stem if library.unison_request_tiles() else None
 
 
 def processor_flags() -> set[str]:
