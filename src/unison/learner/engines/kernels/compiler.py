@@ -43,11 +43,24 @@ def compiled(source: str, options: Sequence[str], headers: Path) -> Path:
     for file in sorted([*_SOURCES.glob("*.?pp"), *headers.rglob("*.h")]):
         key.update(file.read_bytes())
     library = cache_directory() / "kernels" / f"{Path(source).stem}-{key.hexdigest()[:16]}.so"
-    if not library.exists():
+    digest = library.with_suffix(".sha256")
+    if not _is_whole(library, digest):
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
             made = Path(folder) / library.name
             run = [*command, str(_SOURCES / source), "-o", str(made)]
             subprocess.run(run, check=True, capture_output=True, text=True, timeout=_TIMEOUT_S)
+            note = made.with_suffix(".sha256")
+            note.write_text(_digest(made))
             made.replace(library)  # at once, for other processes compile it too
+            note.replace(digest)
     return library
+
+
+def _is_whole(library: Path, digest: Path) -> bool:
+    """Whether a library is as it was made: to load a damaged one can end the process."""
+    return library.is_file() and digest.is_file() and digest.read_text() == _digest(library)
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

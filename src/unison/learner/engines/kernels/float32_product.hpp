@@ -3,9 +3,9 @@
 // Every number is split into three bfloat16 parts that together hold all of its 24 bits. Of the nine products of parts
 // the six largest are summed, in float32; the others are smaller than what float32 rounds away. So nothing is lost:
 // the result is as close to the exact one as that of float32 arithmetic (Henry, Tang, Heinecke: "Leveraging the
-// bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations", 2019, section 2). Two things
-// differ: bits that stand for less than 1e-38 are lost, and of infinite numbers (or those within 0.4 % of the largest)
-// NaN comes, never infinity.
+// bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations", 2019, section 2). Only
+// bits that stand for less than 1e-38 are lost. Where there are infinite numbers, whose parts say nothing, or such as
+// would be rounded to infinity, the product is computed once more, one number after another.
 #pragma once
 
 #include <immintrin.h>
@@ -113,7 +113,13 @@ inline void transpose(__m512 square[TILE]) {
     }
 }
 
-// Takes from x its leading bits, rounded to a bfloat16: the upper half of the word. Infinity leaves NaN.
+// Whether bfloat16 has no finite number next to one of these.
+inline bool is_beyond(__m512 x) {
+    const __m512i magnitude = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7FFFFFFF));
+    return _mm512_cmpge_epu32_mask(magnitude, _mm512_set1_epi32(0x7F7F8000)) != 0;
+}
+
+// Takes from x its leading bits, rounded to a bfloat16: the upper half of the word.
 inline __m512i take_part(__m512& x) {
     const __m512i half = _mm512_set1_epi32(0x8000), upper = _mm512_set1_epi32(0xFFFF0000);
     const __m512i part = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(x), half), upper);
@@ -129,49 +135,53 @@ inline __m512i paired(__m512i low, __m512i high) {
 }
 
 // A packed tile of two squares, or of their transposes: a word holds a number of `one` and its neighbour of `other`.
+// Returns whether all numbers have parts.
 template <bool is_turned>
-inline void pack(const Window& one, const Window& other, Part* cell) {
+inline bool pack(const Window& one, const Window& other, Part* cell) {
     __m512 low[TILE], high[TILE];
     load(one, low);
     load(other, high);
     if (is_turned) transpose(low), transpose(high);
+    bool is_whole = true;
     for (Index row = 0; row < TILE; ++row, cell += DEPTH) {
         __m512 a = low[row], b = high[row];
+        is_whole &= !is_beyond(a) & !is_beyond(b);
         _mm512_store_si512(cell, paired(take_part(a), take_part(b)));
         _mm512_store_si512(cell + SHEET, paired(take_part(a), take_part(b)));
         _mm512_store_si512(cell + 2 * SHEET, paired(_mm512_castps_si512(a), _mm512_castps_si512(b)));
     }
+    return is_whole;
 }
 
 // Packs `tiles` times `cells` tiles; those of one tile lie one after another. Memory is read along its rows.
 template <typename PackTile>
-inline void pack_panel(bool is_along_depth, Index tiles, Index cells, Part* panel, const PackTile& pack_tile) {
+inline bool pack_panel(bool is_along_depth, Index tiles, Index cells, Part* panel, const PackTile& pack_tile) {
     const Index count = tiles * cells;
+    bool is_whole = true;
     for (Index n = 0; n < count; ++n) {
         const Index tile = is_along_depth ? n / cells : n % tiles, cell = is_along_depth ? n % cells : n / tiles;
-        pack_tile(tile * TILE, cell * DEPTH, panel + (tile * cells + cell) * CELL);
+        is_whole &= pack_tile(tile * TILE, cell * DEPTH, panel + (tile * cells + cell) * CELL);
     }
+    return is_whole;
 }
 
 // The rows [row, row + height) of a left matrix: word w of a tile's row r holds its columns w and w + 16.
-inline void pack_left(const Matrix& a, Index row, Index column, Index height, Index cells, Part* panel) {
-    pack_panel(!a.is_transposed, round_up(height, BLOCK) / TILE, cells, panel, [&](Index i, Index k, Part* cell) {
+inline bool pack_left(const Matrix& a, Index row, Index column, Index height, Index cells, Part* panel) {
+    const Index tiles = round_up(height, BLOCK) / TILE;
+    return pack_panel(!a.is_transposed, tiles, cells, panel, [&](Index i, Index k, Part* cell) {
         const Window window = a.from(row + i, column + k);
-        if (a.is_transposed)
-            pack<true>(window, window.from(TILE, 0), cell);
-        else
-            pack<false>(window, window.from(0, TILE), cell);
+        return a.is_transposed ? pack<true>(window, window.from(TILE, 0), cell)
+                               : pack<false>(window, window.from(0, TILE), cell);
     });
 }
 
 // The columns [column, column + width) of a right matrix: word w of a tile's row r holds rows r and r + 16 of column w.
-inline void pack_right(const Matrix& b, Index row, Index column, Index width, Index cells, Part* panel) {
-    pack_panel(b.is_transposed, round_up(width, BLOCK) / TILE, cells, panel, [&](Index j, Index k, Part* cell) {
+inline bool pack_right(const Matrix& b, Index row, Index column, Index width, Index cells, Part* panel) {
+    const Index tiles = round_up(width, BLOCK) / TILE;
+    return pack_panel(b.is_transposed, tiles, cells, panel, [&](Index j, Index k, Part* cell) {
         const Window window = b.from(row + k, column + j);
-        if (b.is_transposed)
-            pack<true>(window, window.from(0, TILE), cell);
-        else
-            pack<false>(window, window.from(TILE, 0), cell);
+        return b.is_transposed ? pack<true>(window, window.from(0, TILE), cell)
+                               : pack<false>(window, window.from(TILE, 0), cell);
     });
 }
 
@@ -250,25 +260,37 @@ inline void multiply_panels(Workspace& work, Index cells, float* c, Index stride
         }
 }
 
+// The product by float32 arithmetic: slow, and right for infinite numbers too.
+inline void product_one_by_one(const Matrix& a, const Matrix& b, float* c) {
+    for (Index i = 0; i < a.rows(); ++i)
+        for (Index j = 0; j < b.columns(); ++j) {
+            float sum = 0;
+            for (Index k = 0; k < a.columns(); ++k) sum += *a.from(i, k).data * *b.from(k, j).data;
+            c[i * b.columns() + j] = sum;
+        }
+}
+
 // c [a.rows(), b.columns()] = a @ b, by the calling thread.
 inline void product(const Matrix& a, const Matrix& b, float* c) {
     thread_local const auto work = std::make_unique<Workspace>();
     const TileShapes shapes;
     const Index stride = b.columns();
+    bool is_whole = true;
     _tile_loadconfig(&shapes);
     for (Index k = 0; k < a.columns(); k += PANEL_DEPTH) {
         const Index cells = round_up(std::min(PANEL_DEPTH, a.columns() - k), DEPTH) / DEPTH;
         for (Index j = 0; j < b.columns(); j += PANEL_WIDTH) {
             const Index width = std::min(PANEL_WIDTH, b.columns() - j);
-            pack_right(b, k, j, width, cells, work->right);
+            is_whole &= pack_right(b, k, j, width, cells, work->right);
             for (Index i = 0; i < a.rows(); i += PANEL_HEIGHT) {
                 const Index height = std::min(PANEL_HEIGHT, a.rows() - i);
-                pack_left(a, i, k, height, cells, work->left);
+                is_whole &= pack_left(a, i, k, height, cells, work->left);
                 multiply_panels(*work, cells, c + i * stride + j, stride, height, width, k == 0);
             }
         }
     }
     _tile_release();
+    if (!is_whole) product_one_by_one(a, b, c);
 }
 
 #undef UNISON_LOAD_LEFT

@@ -52,7 +52,7 @@ def _target() -> str | None:
         library = ctypes.CDLL(str(path))
         jax.ffi.register_ffi_target(path.stem, jax.ffi.pycapsule(library.unison_product), platform="cpu")
     except (OSError, subprocess.SubprocessError, RuntimeError) as error:
-        said = str(getattr(error, "stderr", None) or error).strip()[-300:]
+        said = str(getattr(error, "stderr", None) or error).strip()[:300]
         logger.warning("Products run on XLA's own code, for the faster one could not be made: %s", said)
         return None
     library.unison_request_tiles.restype = ctypes.c_bool
