@@ -1,6 +1,7 @@
 """N Learners on the compiling engines equal one eager Learner: 50 random cases, with 1 to 4 ranks.
 
-Each number of ranks has a shape of its own, which is compiled once; what hypothesis draws is data.
+Each number of ranks has a shape of its own, which is compiled once; what hypothesis draws is data. With two, the last
+minibatch is a single row, so one of them has none.
 """
 
 from typing import Any
@@ -20,7 +21,7 @@ from unison.learner_group.transport import WorkerContext
 pytestmark = pytest.mark.filterwarnings("default")
 SHAPES: dict[int, dict[str, Any]] = {
     1: {"rows": {"a": 21, "b": 5}, "size": 7, "iters": 2, "training": {"grad_clip": 0.1}},
-    2: {"rows": {"a": 24}, "size": 8, "iters": 2, "training": {"grad_clip": 0.05, "grad_clip_by": "norm"}},
+    2: {"rows": {"a": 25}, "size": 8, "iters": 2, "training": {"grad_clip": 0.05, "grad_clip_by": "norm"}},
     3: {"rows": {"b": 13}, "size": None, "iters": 3, "training": {}},
     4: {
         "rows": {"a": 30},

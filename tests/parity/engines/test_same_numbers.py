@@ -31,6 +31,7 @@ class Noisy(PPOLearner):
         values = fwd_out["vf_preds"]
         kept = torch.nn.functional.dropout(values, 0.3)
         noise = torch.randn_like(values) + torch.rand(values.shape)
+        noise = noise.masked_fill(noise > 2, float("nan")).nan_to_num(0.0)
         return loss + (kept * noise).mean()
 
 

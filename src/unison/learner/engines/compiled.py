@@ -218,6 +218,8 @@ class CompiledEngine(Engine, ABC):
         *,
         is_main: bool,
     ) -> Entry:
+        if not signature[-1]:
+            return Entry(refusal="a minibatch has fewer rows than there are Learners")
         shared = learner.collective.world_size > 1 or plan.accumulation_steps > 1
         kind = kinds(columns, chain.modules)
         key = (frozenset(chain.modules), signature, shared, kind)

@@ -134,7 +134,7 @@ def _functional_graph(
     first = len(state) + len(captured)
     used = [bool(node.users) for node in inputs[first : first + len(recording.inputs)]]
     after: Any = [*inputs[first:], *(node for node in module.graph.nodes if node.op != "placeholder")]
-    constants = lift_constants(module.graph, after[0], (recording.inputs or recording.externals)[0][1].device)
+    constants = lift_constants(module.graph, after[0], recording.inputs[0][1].device)
     module.recompile()
     return FunctionalGraph(module, views, state, captured, used, draws, constants)
 

@@ -6,6 +6,7 @@ by what they are, not by what a list says; those it writes into are the state of
 """
 
 import inspect
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -96,9 +97,14 @@ class Recording:
         if len(self.calls) != len(other.calls):
             return self.calls[-1].place if self.calls else "the step"
         for (_, mine), (_, theirs) in zip(self.externals, other.externals, strict=True):
-            if mine is not theirs and not torch.equal(mine, theirs):
+            if mine is not theirs and not ((mine == theirs) | (mine != mine) & (theirs != theirs)).all():
                 return "a constant tensor made in the step"
         return None
+
+
+def _itself(argument: Any) -> Any:
+    """An argument that is equal to itself, as NaN is only where it is the same object."""
+    return math.nan if isinstance(argument, float) and math.isnan(argument) else argument
 
 
 def storage_of(tensor: Tensor) -> int:
@@ -209,7 +215,7 @@ class _Recorder(Watcher):
         self._refuse(func, args, place)
         flat, structure = pytree.tree_flatten((args, keywords))
         sources = {storage_of(a) for a in flat if isinstance(a, Tensor)}
-        refs = [self._ref(a) if isinstance(a, Tensor) else a for a in flat]
+        refs = [self._ref(a) if isinstance(a, Tensor) else _itself(a) for a in flat]
         ref_args, ref_keywords = pytree.tree_unflatten(refs, structure)
         if func._schema.is_mutable:
             self._keep(func, args, keywords)

@@ -30,7 +30,7 @@ def simplify(graph: torch.fx.Graph) -> None:
     graph.eliminate_dead_code()
 
 
-def _is_exact_enough(node: torch.fx.Node) -> bool:
+def _is_exact_enough(node: Any) -> bool:
     """Whether a sum is of its entries' type, and of one wide enough for other intermediate results."""
     return not node.kwargs and value(node.args[0]).dtype in (torch.float32, torch.float64)
 

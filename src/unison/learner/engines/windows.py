@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
 
 Rows: TypeAlias = tuple[tuple[ModuleID, int], ...]
-Signature: TypeAlias = tuple[tuple[ModuleID, ...], tuple[Rows, ...]]
-"""Which modules step, and how many rows each module has in each minibatch of the window."""
+Signature: TypeAlias = tuple[tuple[ModuleID, ...], tuple[Rows, ...], bool]
+"""Which modules step, how many rows each has in each minibatch of the window, and whether all ranks have some."""
 Orders: TypeAlias = Sequence[Mapping[ModuleID, Tensor | None]]
 """For each pass, the order of each module's rows, or None for the given order."""
 Minibatches: TypeAlias = list[dict[ModuleID, dict[str, Any]]]
@@ -34,16 +34,19 @@ class Window:
         modules: those whose optimizers step.
         slots: the minibatches.
         ranges: for each of them, the half-open range of each module's order.
+        is_for_all: whether every rank has rows in it; otherwise all step eagerly, or they would not stay bit-identical.
     """
 
     modules: tuple[ModuleID, ...]
     slots: tuple[Slot, ...]
     ranges: tuple[dict[ModuleID, tuple[int, int]], ...]
+    is_for_all: bool
 
     @property
     def signature(self) -> Signature:
         """What decides which program runs it."""
-        return self.modules, tuple(tuple((m, b - a) for m, (a, b) in part.items()) for part in self.ranges)
+        rows = tuple(tuple((m, b - a) for m, (a, b) in part.items()) for part in self.ranges)
+        return self.modules, rows, self.is_for_all
 
 
 def windows_of_pass(plan: MinibatchPlan, rank: int, world_size: int, only: ModuleID | None = None) -> list[Window]:
@@ -62,12 +65,20 @@ def windows_of_pass(plan: MinibatchPlan, rank: int, world_size: int, only: Modul
     windows: list[Window] = []
     for slots in gathered.values():
         modules = (only,) if only is not None else tuple(plan.window_rows(slots[0]))
-        ranges: list[dict[ModuleID, tuple[int, int]]] = []
-        for slot in slots:
-            own = {m: rank_share(*slot.ranges[m], rank, world_size) for m in slot.ranges if only in (None, m)}
-            ranges.append({m: (start, stop) for m, (start, stop) in own.items() if stop > start})
-        windows.append(Window(modules, tuple(slots), tuple(ranges)))
+        shares = [_share(slots, each, world_size, only) for each in range(world_size)]
+        windows.append(Window(modules, tuple(slots), shares[rank], all(any(share) for share in shares)))
     return windows
+
+
+def _share(
+    slots: Sequence[Slot], rank: int, world_size: int, only: ModuleID | None
+) -> tuple[dict[ModuleID, tuple[int, int]], ...]:
+    """The ranges of a rank in minibatches, without those that are empty."""
+    ranges: list[dict[ModuleID, tuple[int, int]]] = []
+    for slot in slots:
+        own = {m: rank_share(*slot.ranges[m], rank, world_size) for m in slot.ranges if only in (None, m)}
+        ranges.append({m: (start, stop) for m, (start, stop) in own.items() if stop > start})
+    return tuple(ranges)
 
 
 def window_step(learner: "TorchLearner", window: Window) -> Callable[[Minibatches], list[StepMetrics]]:

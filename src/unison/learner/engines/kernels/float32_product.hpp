@@ -113,10 +113,14 @@ inline void transpose(__m512 square[TILE]) {
     }
 }
 
-// Whether bfloat16 has no finite number next to one of these.
-inline bool is_beyond(__m512 x) {
-    const __m512i magnitude = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7FFFFFFF));
-    return _mm512_cmpge_epu32_mask(magnitude, _mm512_set1_epi32(0x7F7F8000)) != 0;
+// The larger magnitude of each pair, as an integer: in the order of the numbers.
+inline __m512i larger(__m512i magnitudes, __m512 x) {
+    return _mm512_max_epu32(magnitudes, _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7FFFFFFF)));
+}
+
+// Whether bfloat16 has a finite number next to each.
+inline bool have_parts(__m512i magnitudes) {
+    return _mm512_cmpge_epu32_mask(magnitudes, _mm512_set1_epi32(0x7F7F8000)) == 0;
 }
 
 // Takes from x its leading bits, rounded to a bfloat16: the upper half of the word.
@@ -142,15 +146,15 @@ inline bool pack(const Window& one, const Window& other, Part* cell) {
     load(one, low);
     load(other, high);
     if (is_turned) transpose(low), transpose(high);
-    bool is_whole = true;
+    __m512i largest = _mm512_setzero_si512();
     for (Index row = 0; row < TILE; ++row, cell += DEPTH) {
         __m512 a = low[row], b = high[row];
-        is_whole &= !is_beyond(a) & !is_beyond(b);
+        largest = larger(larger(largest, a), b);
         _mm512_store_si512(cell, paired(take_part(a), take_part(b)));
         _mm512_store_si512(cell + SHEET, paired(take_part(a), take_part(b)));
         _mm512_store_si512(cell + 2 * SHEET, paired(_mm512_castps_si512(a), _mm512_castps_si512(b)));
     }
-    return is_whole;
+    return have_parts(largest);
 }
 
 // Packs `tiles` times `cells` tiles; those of one tile lie one after another. Memory is read along its rows.
