@@ -94,17 +94,13 @@ class Guards:
         for attributes, flags in self._flags:
             for name in flags:
                 self._flag_links.add(attributes, name)
-        self._parts = [
-            (vars(module)[name], len(vars(module)[name]))
-            for m in self._modules
-            for module in m.modules()
-            for name in _PARTS
-        ]
+        within = [vars(module) for m in self._modules for module in m.modules()]
+        self._parts = [attributes[name] for attributes in within for name in _PARTS]
+        self._counts = [len(part) for part in self._parts]
         self._part_links = Links()
-        for module in (module for m in self._modules for module in m.modules()):
-            for part in (vars(module)["_parameters"], vars(module)["_modules"]):
-                for name in part:
-                    self._part_links.add(part, name)
+        for part in (attributes[name] for attributes in within for name in ("_parameters", "_modules")):
+            for name in part:
+                self._part_links.add(part, name)
         self._parameters = [p for m in self._modules for p in m.parameters()]
         self._trainable = [p.requires_grad for p in self._parameters]
 
@@ -126,7 +122,7 @@ class Guards:
             for now, flags in self._flags:
                 if not flags.items() <= now.items():
                     return f"the attribute '{next(f for f in flags.items() if f not in now.items())[0]}' of a module"
-        if not self._part_links.hold() or any(len(part) != count for part, count in self._parts):
+        if not self._part_links.hold() or [len(part) for part in self._parts] != self._counts:
             return "what a module consists of"
         if [p.requires_grad for p in self._parameters] != self._trainable:
             return "which parameters train"
