@@ -85,16 +85,15 @@ class Guards:
         self._configs = [learner.config_for_module(m) for m in module_ids]
         self._slots = learner.optimizers.active(module_ids)
         self._options = self._current_options()
+        within = [vars(module) for m in self._modules for module in m.modules()]
         self._flags = [
-            (vars(module), {key: value for key, value in vars(module).items() if isinstance(value, _SCALARS)})
-            for m in self._modules
-            for module in m.modules()
+            (attributes, {key: value for key, value in attributes.items() if isinstance(value, _SCALARS)})
+            for attributes in within
         ]
         self._flag_links = Links()
         for attributes, flags in self._flags:
             for name in flags:
                 self._flag_links.add(attributes, name)
-        within = [vars(module) for m in self._modules for module in m.modules()]
         self._parts = [attributes[name] for attributes in within for name in _PARTS]
         self._counts = [len(part) for part in self._parts]
         self._part_links = Links()

@@ -213,8 +213,10 @@ def _make_function(traced: TracedStep) -> _Function:
     num_state, num_metrics = len(traced.graph.state), traced.layout.num_metrics
 
     def take(
-        number: Any, state: Any, captured: Any, columns: Any, indices: Any, shares: Any, noise: Any
+        number: Any, carried: Any, captured: Any, columns: Any, indices: Any, shares: Any, noise: Any
     ) -> tuple[list[Any], Any, list[Any]]:
+        places = iter(carried)
+        state = [next(places) if keep else jnp.zeros(()) for keep in kept]  # nobody reads scratch
         leaves: list[Any] = []
         for gather, share in zip(gathers, shares, strict=True):
             if gather is not None:
@@ -222,7 +224,8 @@ def _make_function(traced: TracedStep) -> _Function:
             else:
                 leaves.append(jnp.zeros(()) if share is None else share[number])
         results = step([*state, *captured, *leaves, *(n[number] for n in noise)])
-        new, outputs = results[:num_state], results[num_state:]
+        new = [result for result, keep in zip(results, kept, strict=False) if keep]
+        outputs = results[num_state:]
         logged = [o.astype(jnp.float32).reshape(()) for o in outputs[:num_metrics]]
         return new, jnp.stack(logged) if logged else jnp.zeros((0,), jnp.float32), outputs[num_metrics:]
 
@@ -231,19 +234,15 @@ def _make_function(traced: TracedStep) -> _Function:
     ) -> tuple[list[Any], Any, list[Any]]:
         inputs = (captured, columns, indices, shares, noise)
 
-        def whole(carried: list[Any]) -> list[Any]:
-            places = iter(carried)
-            return [next(places) if keep else jnp.zeros(()) for keep in kept]  # nobody reads scratch
-
         def body(number: Any, carry: Any) -> Any:
             carried, logged, _ = carry
-            new, row, left = take(number, whole(carried), *inputs)
-            return [n for n, keep in zip(new, kept, strict=True) if keep], logged.at[number].set(row), left
+            new, row, left = take(number, carried, *inputs)
+            return new, logged.at[number].set(row), left
 
         if room.shape[0] == 1:  # without a loop nothing of the state is copied to be carried through it
-            new, row, left = take(0, whole(list(state)), *inputs)
-            return [n for n, keep in zip(new, kept, strict=True) if keep], row[None], left
-        shapes = jax.eval_shape(lambda: take(0, whole(state), *inputs))
+            new, row, left = take(0, state, *inputs)
+            return new, row[None], left
+        shapes = jax.eval_shape(lambda: take(0, state, *inputs))
         logged = jnp.zeros((room.shape[0], *shapes[1].shape), jnp.float32)
         left = [jnp.zeros(s.shape, s.dtype) for s in shapes[2]]
         return lax.fori_loop(0, count, body, (list(state), logged, left))
