@@ -111,11 +111,13 @@ class TensorConverter:
                 f"Module '{self._module_id}': the batch lacks the columns {missing}; it has {sorted(columns)}. {hint}"
                 "Add them, or use update_from_episodes(), which computes them."
             )
-        tensors = {
-            name: tree_map(lambda leaf, n=name: self._tensor(n, leaf), column)
-            for name, column in columns.items()
-            if _is_numeric(column)
-        }
+        tensors: TensorColumns = {}
+        for name, column in columns.items():
+            if hasattr(column, "dtype"):  # as nearly all have: no tree to walk
+                if _is_numeric(column):
+                    tensors[name] = self._tensor(name, column)
+            elif all(map(_is_numeric, tree_leaves(column))):
+                tensors[name] = tree_map(lambda leaf, n=name: self._tensor(n, leaf), column)
         for name in self._required:
             if name not in tensors:
                 raise self._error(name, "holds objects or strings", "give numbers")
@@ -188,6 +190,6 @@ class TensorConverter:
         return BatchError(f"Module '{self._module_id}': column '{column}' {fault}; {fix}.")
 
 
-def _is_numeric(column: Tree) -> bool:
-    """Whether every leaf holds numbers or booleans."""
-    return all(isinstance(leaf, torch.Tensor) or np.asarray(leaf).dtype.kind in "biuf" for leaf in tree_leaves(column))
+def _is_numeric(leaf: _Leaf) -> bool:
+    """Whether it holds numbers or booleans."""
+    return isinstance(leaf, torch.Tensor) or np.asarray(leaf).dtype.kind in "biuf"

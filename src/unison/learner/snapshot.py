@@ -1,13 +1,13 @@
-"""What an update may change, kept from its start, so that a failed one leaves no trace."""
+"""What an update may change, kept from before it does, so that a failed one leaves no trace."""
 
 import copy
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from unison.learner.engines.torch_parts import alike, copy_all
+from unison.learner.engines.torch_parts import alike, copy_all, pointers
 from unison.learner.held import held_buffers, held_parameters
 from unison.learner.optimizer_slot import OptimizerSlot
 from unison.types import ModuleID
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 class Snapshot:
-    """A copy of the parameters, optimizers, coefficients and counters of some modules.
+    """The parameters, optimizers, coefficients and counters of some modules, as an update found them.
 
-    It takes over the memory of one that the Learner no longer needs.
+    Copies of tensors are the most of it, and made as late as can be: whoever is about to change tensors calls `take`
+    before. They take over the memory of those that the Learner no longer needs.
 
     Args:
         learner: the Learner about to update.
@@ -30,8 +31,9 @@ class Snapshot:
         self._learner = learner
         self._slots = learner.optimizers.active(module_ids)
         self._tensors = tensors_of(learner, self._slots, module_ids)
-        self.values = _copies(self._tensors, learner.snapshot_memory)
-        learner.snapshot_memory = []
+        self._values: list[Tensor] | None = None
+        self.memory: list[Tensor] = []
+        """The copies that are its own."""
         self._counters, self._schedule_step = dict(learner.counters), learner.schedule_step
         self._rng = learner.generator.get_state()
         self._results = learner.results
@@ -43,10 +45,22 @@ class Snapshot:
             id(s): copy.deepcopy(s.optimizer.state_dict()) for s in self._slots if s.own_step_reason is not None
         }
 
+    def take(self, known: Mapping[int, Tensor] | None = None) -> None:
+        """Copy the tensors, unless that was done; `known` are copies that exist, by the address of the original."""
+        if self._values is not None:
+            return
+        found = {n: known[p] for n, p in enumerate(pointers(self._tensors)) if p in known} if known else {}
+        found = {n: copied for n, copied in found.items() if alike(copied, self._tensors[n])}
+        missing = [tensor for n, tensor in enumerate(self._tensors) if n not in found]
+        self.memory, self._learner.snapshot_memory = _copies(missing, self._learner.snapshot_memory), []
+        own = iter(self.memory)
+        self._values = [found[n] if n in found else next(own) for n in range(len(self._tensors))]
+
     def restore(self) -> None:
         """Put everything back as it was."""
-        with torch.no_grad():
-            copy_all(self._tensors, self.values)
+        if self._values is not None:
+            with torch.no_grad():
+                copy_all(self._tensors, self._values)
         self._learner.counters.update(self._counters)
         self._learner.schedule_step = self._schedule_step
         self._learner.generator.set_state(self._rng)

@@ -159,6 +159,11 @@ class TorchLearner(TorchOptimization, TorchState):
         """Hook: add columns that are drawn once for the whole batch, from `self.generator`, alike on every rank."""
         return columns
 
+    def has_hook_before_update(self) -> bool:
+        """Whether `before_gradient_based_update` does anything."""
+        hook = getattr(self.before_gradient_based_update, "__func__", None)
+        return hook is not TorchLearner.before_gradient_based_update
+
     def before_gradient_based_update(self, *, timesteps: Mapping[str, int]) -> None:
         """See Learner.before_gradient_based_update."""
 

@@ -46,14 +46,17 @@ def run_update(
     lifetime = learner.counters["num_env_steps_trained_lifetime"] + env_steps
     steps_so_far = {NUM_ENV_STEPS_SAMPLED_LIFETIME: lifetime, **(timesteps or {})}
     try:
-        learner.before_gradient_based_update(timesteps=steps_so_far)
-        for slot in learner.optimizers.active(columns):
-            slot.sync()  # The hook may have set a learning rate.
+        if learner.has_hook_before_update():
+            snapshot.take()  # The hook may do anything, such as set a learning rate.
+            learner.before_gradient_based_update(timesteps=steps_so_far)
+            for slot in learner.optimizers.active(columns):
+                slot.sync()
         if columns:
             columns = learner.complete_columns(columns)
-            steps = learner.engine.run(learner, plan, columns)
+            steps = learner.engine.run(learner, plan, columns, snapshot.take)
             learner.results = _results(learner, columns, steps, num_iters)
         else:
+            snapshot.take()
             learner.results = {ALL_MODULES: {}}
         _count_observations(learner, columns)
         stepped = time.perf_counter()
@@ -82,7 +85,8 @@ def _keep(learner: "TorchLearner", snapshot: Snapshot) -> None:
     spent = snapshot
     if learner.distributed:
         spent, learner.last_snapshot = learner.last_snapshot, snapshot
-    learner.snapshot_memory = [] if spent is None else spent.values
+    if spent is not None:
+        learner.snapshot_memory = spent.memory
 
 
 def valid_rows(columns: Mapping[str, Any]) -> Any:

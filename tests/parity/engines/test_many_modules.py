@@ -66,10 +66,10 @@ def test_what_cannot_step_at_once_steps_one_after_another(
     pytest.importorskip("jax")
     run = xla.run_together
 
-    def failing(jobs: Any, places: int) -> Any:
+    def failing(jobs: Any, places: int, before_change: Any) -> Any:
         if places > 1:
             raise RuntimeError("no room")
-        return run(jobs, places)
+        return run(jobs, places, before_change)
 
     monkeypatch.setattr(xla, "run_together", failing)
     learners = [CASE.learner("eager"), CASE.learner("xla")]

@@ -46,3 +46,17 @@ def test_they_follow_a_chain() -> None:
     links.add(links.add(root, "below"), "leaf")
     root["below"] = dict(root["below"])  # the same leaf, in another dict
     assert not links.hold()
+
+
+def test_a_place_too_many_breaks_them_where_all_were_noted() -> None:
+    options: dict[str, Any] = {"lr": 0.1, "betas": [0.9, 0.99], "eps": 1e-8}
+    links = Links()
+    links.add_all(options, but=("lr",))
+    options["lr"] = 0.2
+    assert links.hold()
+    options["betas"][0] = 0.8
+    assert not links.hold()
+    links = Links()
+    links.add_all(options)
+    options["amsgrad"] = True
+    assert not links.hold()

@@ -9,7 +9,7 @@ from unison.data.plan import MinibatchPlan
 from unison.data.tensors import TensorColumns
 from unison.learner.engines.compiled import CompiledEngine
 from unison.learner.engines.eager import EagerEngine
-from unison.learner.engines.engine import Engine
+from unison.learner.engines.engine import BeforeChange, Engine
 from unison.learner.metrics import StepMetrics
 from unison.types import ModuleID
 
@@ -49,13 +49,17 @@ class AutoEngine(Engine):
         self._slow_runs = 0
 
     def run(
-        self, learner: "TorchLearner", plan: MinibatchPlan, columns: Mapping[ModuleID, TensorColumns]
+        self,
+        learner: "TorchLearner",
+        plan: MinibatchPlan,
+        columns: Mapping[ModuleID, TensorColumns],
+        before_change: BeforeChange,
     ) -> list[StepMetrics]:
         """See Engine.run."""
-        engine = self._last = self._choose(learner, plan, columns)
+        engine = self._last = self._choose(learner, plan, columns, before_change)
         start = time.perf_counter()
         compiled_before = engine.seconds_compile if isinstance(engine, CompiledEngine) else 0.0
-        steps = engine.run(learner, plan, columns)
+        steps = engine.run(learner, plan, columns, before_change)
         seconds = time.perf_counter() - start
         self._stepping += seconds
         compiled = isinstance(engine, CompiledEngine) and engine.seconds_compile > compiled_before
@@ -88,7 +92,11 @@ class AutoEngine(Engine):
             engine.forget_module(module_id)
 
     def _choose(
-        self, learner: "TorchLearner", plan: MinibatchPlan, columns: Mapping[ModuleID, TensorColumns]
+        self,
+        learner: "TorchLearner",
+        plan: MinibatchPlan,
+        columns: Mapping[ModuleID, TensorColumns],
+        before_change: BeforeChange,
     ) -> Engine:
         if self._untried is None:
             self._untried = _candidates(learner)
@@ -100,7 +108,7 @@ class AutoEngine(Engine):
             else:
                 self._trial = None
         if self._trial is not None:
-            return self._on_trial(self._trial, learner, plan, columns)
+            return self._on_trial(self._trial, learner, plan, columns, before_change)
         return self._engines[self._best]
 
     def _start(self, name: str) -> bool:
@@ -110,7 +118,12 @@ class AutoEngine(Engine):
         return True
 
     def _on_trial(
-        self, name: str, learner: "TorchLearner", plan: MinibatchPlan, columns: Mapping[ModuleID, TensorColumns]
+        self,
+        name: str,
+        learner: "TorchLearner",
+        plan: MinibatchPlan,
+        columns: Mapping[ModuleID, TensorColumns],
+        before_change: BeforeChange,
     ) -> Engine:
         engine = self._engines[name]
         assert isinstance(engine, CompiledEngine)
@@ -118,7 +131,7 @@ class AutoEngine(Engine):
             if self._seconds(name) < self._seconds(self._best):
                 self._best = name
             return self._decide(f"measured, in microseconds a step: {self._measured()}")
-        if engine.prepare(learner, plan, columns):
+        if engine.prepare(learner, plan, columns, before_change):
             return engine
         if not engine.is_compiling() and engine.reason is not None:
             return self._decide(f"{name}: {engine.reason}")

@@ -1,6 +1,7 @@
 """Which tensors of a Learner a program's inputs are; found again by name where they were replaced."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -12,11 +13,15 @@ from unison.learner.engines.watching import Attributes, Path, frozen, links, res
 from unison.learner.links import Links
 
 if TYPE_CHECKING:
+    from unison.learner.optimizer_slot import OptimizerSlot
     from unison.learner.torch_learner import TorchLearner
 
 _SCALARS = (int, float, str, bool, type(None))
-_PARTS = ("_parameters", "_modules", "_buffers", "_forward_hooks", "_forward_pre_hooks")
-"""Where torch.nn.Module keeps what it consists of; who a buffer is may change, for `Bindings` follows it."""
+_FOLLOWED = ("params", "lr")
+"""What programs take anew from the param groups of an optimizer in every update."""
+_PARTS = ("_parameters", "_modules", "_forward_hooks", "_forward_pre_hooks")
+"""Where torch.nn.Module keeps what it consists of, besides buffers."""
+_requires_grad = attrgetter("requires_grad")
 
 
 class Bindings:
@@ -27,17 +32,27 @@ class Bindings:
 
     Args:
         learner: whose tensors they are.
+        slots: the optimizers that step. Parameters that they move lie where they did when the optimizers were last
+            synchronized, which is at the start of every update.
         tensors: the external tensors, in the order of the recording.
         views: the same as pieces of storages.
     """
 
-    def __init__(self, learner: "TorchLearner", tensors: Sequence[Tensor], views: list[View]) -> None:
+    def __init__(
+        self,
+        learner: "TorchLearner",
+        slots: Sequence["OptimizerSlot"],
+        tensors: Sequence[Tensor],
+        views: list[View],
+    ) -> None:
         paths = tensors_below(learner)
         self._learner = learner
         self._tensors = list(tensors)
         self._paths: list[Path | None] = [paths.get(id(tensor)) for tensor in tensors]
         self._views = views
-        self._pointers = pointers(tensors)
+        moved = {id(t) for slot in slots for t in (*slot.refs.values(), *slot.gradient_views.values())}
+        self._watched = [number for number, tensor in enumerate(tensors) if id(tensor) not in moved]
+        self._pointers = self._current_pointers()
         self._links = links(learner, [path for path in self._paths if path is not None])
         self.storages = external_views(self._tensors)[1]
 
@@ -55,7 +70,7 @@ class Bindings:
                     return False
                 self._tensors[i] = found
             self._links = links(self._learner, [path for path in self._paths if path is not None])
-        elif pointers(self._tensors) == self._pointers:
+        elif self._current_pointers() == self._pointers:
             return True
         try:
             views, storages = external_views(self._tensors)
@@ -63,9 +78,12 @@ class Bindings:
             return False
         if views != self._views or any(a.shape != b.shape for a, b in zip(storages, self.storages, strict=True)):
             return False
-        self._pointers = pointers(self._tensors)
+        self._pointers = self._current_pointers()
         self.storages = storages
         return True
+
+    def _current_pointers(self) -> list[int]:
+        return pointers(map(self._tensors.__getitem__, self._watched))
 
 
 class Guards:
@@ -90,18 +108,10 @@ class Guards:
             (attributes, {key: value for key, value in attributes.items() if isinstance(value, _SCALARS)})
             for attributes in within
         ]
-        self._flag_links = Links()
-        for attributes, flags in self._flags:
-            for name in flags:
-                self._flag_links.add(attributes, name)
-        self._parts = [attributes[name] for attributes in within for name in _PARTS]
-        self._counts = [len(part) for part in self._parts]
-        self._part_links = Links()
-        for part in (attributes[name] for attributes in within for name in ("_parameters", "_modules")):
-            for name in part:
-                self._part_links.add(part, name)
+        self._same = self._note_values()
+        self._parts = _note_parts(within)
         self._parameters = [p for m in self._modules for p in m.parameters()]
-        self._trainable = [p.requires_grad for p in self._parameters]
+        self._trainable = list(map(_requires_grad, self._parameters))
 
     def violation(self, attributes: Attributes | None = None) -> str | None:
         """What has changed since the trace, or None; `attributes` are the Learner's, which many guards share."""
@@ -115,15 +125,16 @@ class Guards:
         slots = learner.optimizers.active(self._module_ids)
         if len(slots) != len(self._slots) or any(a is not b for a, b in zip(slots, self._slots, strict=True)):
             return "the optimizers"
-        if self._current_options() != self._options:
-            return "the options of an optimizer"
-        if not self._flag_links.hold():  # comparing is slow: most are the same objects
+        if not self._same.hold():  # comparing is slow: most are the same objects
+            if self._current_options() != self._options:
+                return "the options of an optimizer"
             for now, flags in self._flags:
                 if not flags.items() <= now.items():
                     return f"the attribute '{next(f for f in flags.items() if f not in now.items())[0]}' of a module"
-        if not self._part_links.hold() or [len(part) for part in self._parts] != self._counts:
+            self._same = self._note_values()
+        if not self._parts.hold():
             return "what a module consists of"
-        if [p.requires_grad for p in self._parameters] != self._trainable:
+        if list(map(_requires_grad, self._parameters)) != self._trainable:
             return "which parameters train"
         for name, value in self._read.items():
             now = attributes[name]
@@ -133,12 +144,36 @@ class Guards:
                 self._read[name] = now  # comparing is slow: next time it is the same object
         return None
 
+    def _note_values(self) -> Links:
+        """Where the flags and the options are: values that compare equal later may be other objects."""
+        noted = Links()
+        for attributes, flags in self._flags:
+            for name in flags:
+                noted.add(attributes, name)
+        for slot in self._slots:
+            groups = noted.add(vars(slot.optimizer), "param_groups")
+            for index in range(len(groups)):
+                noted.add_all(noted.add(groups, index), but=_FOLLOWED)
+            for group in slot.groups:
+                noted.add(vars(group), "is_uniform")
+        return noted
+
     def _current_options(self) -> list[tuple[dict[str, Any], bool]]:
         return [
-            ({n: frozen(value) for n, value in group.options.items() if n not in ("params", "lr")}, group.is_uniform)
+            ({n: frozen(value) for n, value in group.options.items() if n not in _FOLLOWED}, group.is_uniform)
             for slot in self._slots
             for group in slot.groups
         ]
+
+
+def _note_parts(within: Sequence[dict[str, Any]]) -> Links:
+    """What modules consist of; who a buffer is may change, for `Bindings` follows it."""
+    noted = Links()
+    for attributes in within:
+        noted.add_count(attributes["_buffers"])
+        for name in _PARTS:
+            noted.add_all(noted.add(attributes, name))
+    return noted
 
 
 def is_scratch(learner: "TorchLearner", storage: Tensor) -> bool:

@@ -16,7 +16,7 @@ from unison.learner.collective import Collective
 from unison.learner.engines.chains import Chain, Entry, gathered_metrics, kinds, metrics_by_step, shape_key
 from unison.learner.engines.checking import disagreement
 from unison.learner.engines.eager import EagerEngine, EagerPass
-from unison.learner.engines.engine import Engine
+from unison.learner.engines.engine import BeforeChange, Engine
 from unison.learner.engines.feed import Feed, make_feed
 from unison.learner.engines.graph import GraphMaker
 from unison.learner.engines.program import Job, Outputs, Program
@@ -84,19 +84,24 @@ class CompiledEngine(Engine, ABC):
         finally:
             self.seconds_compile += time.perf_counter() - start
 
-    def execute(self, jobs: Sequence[Job]) -> list[Outputs]:
-        """Run jobs that don't depend on each other."""
+    def execute(self, jobs: Sequence[Job], before_change: BeforeChange) -> list[Outputs]:
+        """Run jobs that don't depend on each other; `before_change` as in Engine.run."""
+        before_change({})
         return [job.run() for job in jobs]
 
     def run(
-        self, learner: "TorchLearner", plan: MinibatchPlan, columns: Mapping[ModuleID, TensorColumns]
+        self,
+        learner: "TorchLearner",
+        plan: MinibatchPlan,
+        columns: Mapping[ModuleID, TensorColumns],
+        before_change: BeforeChange,
     ) -> list[StepMetrics]:
         """See Engine.run."""
         self._ran, self.reason = set(), None
-        chains = self._ready_chains(learner, plan, columns)
+        chains = self._ready_chains(learner, plan, columns, before_change)
         if not chains:
             self._ran.add("eager")
-            return self._eager.run(learner, plan, columns)
+            return self._eager.run(learner, plan, columns, before_change)
         orders = list(plan.permutations(learner.generator))
         collected: list[StepMetrics] = []
         stretches = [chain.stretches(plan.num_iters) for chain in chains]
@@ -105,13 +110,14 @@ class CompiledEngine(Engine, ABC):
             jobs: list[tuple[TracedStep, Stretch, Job]] = []
             for entry, stretch in (found for found in together if found is not None):
                 if entry.program is None or entry.traced is None:
+                    before_change({})
                     collected += self._step_eagerly(learner, plan, columns, orders, stretch)
                     continue
                 feed = make_feed(learner, entry.traced, columns, plan, orders, stretch)
                 job = Job(entry.program, entry.traced.state(), entry.traced.captured(), feed)
                 jobs.append((entry.traced, stretch, job))
             with reporting(learner.collective):
-                outputs_of_jobs = self.execute([job for *_, job in jobs])
+                outputs_of_jobs = self.execute([job for *_, job in jobs], before_change)
             for (traced, stretch, _), outputs in zip(jobs, outputs_of_jobs, strict=True):
                 self._ran.add(self.name)
                 for path, tensor in zip(traced.layout.left, outputs.left, strict=True):
@@ -131,12 +137,22 @@ class CompiledEngine(Engine, ABC):
             report["engine_reason"] = self.reason
         return report
 
-    def prepare(self, learner: "TorchLearner", plan: MinibatchPlan, columns: Mapping[ModuleID, TensorColumns]) -> bool:
+    def prepare(
+        self,
+        learner: "TorchLearner",
+        plan: MinibatchPlan,
+        columns: Mapping[ModuleID, TensorColumns],
+        before_change: BeforeChange,
+    ) -> bool:
         """Make the programs that an update of this shape needs; False if none of its steps has one."""
-        return bool(self._ready_chains(learner, plan, columns))
+        return bool(self._ready_chains(learner, plan, columns, before_change))
 
     def _ready_chains(
-        self, learner: "TorchLearner", plan: MinibatchPlan, columns: Mapping[ModuleID, TensorColumns]
+        self,
+        learner: "TorchLearner",
+        plan: MinibatchPlan,
+        columns: Mapping[ModuleID, TensorColumns],
+        before_change: BeforeChange,
     ) -> list[Chain]:
         """The chains of an update of this shape, made anew where that is needed; none if no step has a program."""
         refusal = self.refusal(learner)
@@ -148,6 +164,7 @@ class CompiledEngine(Engine, ABC):
             self._attributes = Attributes(learner)
         chains, attributes = self._chains.pop(key, None), self._attributes.renew()
         if chains is None or not all(entry.is_current(attributes) for entry in _entries(chains)):
+            before_change({})  # A trace takes a step, which it undoes.
             chains = self._make_chains(learner, plan, columns)
         self._chains[key] = chains
         if len(self._chains) > _MAX_CHAINS:

@@ -12,7 +12,7 @@ from unison.data.columns import Columns
 from unison.data.minibatches import Minibatch, PassColumns
 from unison.data.plan import MinibatchPlan, Slot, rank_share
 from unison.data.tensors import TensorColumns
-from unison.learner.engines.engine import Engine
+from unison.learner.engines.engine import BeforeChange, Engine
 from unison.learner.metrics import StepMetrics
 from unison.learner.step import LOSS_SHARE, StepContext
 from unison.types import ModuleID, tree_leaves
@@ -30,9 +30,14 @@ class EagerEngine(Engine):
     fused = True
 
     def run(
-        self, learner: "TorchLearner", plan: MinibatchPlan, columns: Mapping[ModuleID, TensorColumns]
+        self,
+        learner: "TorchLearner",
+        plan: MinibatchPlan,
+        columns: Mapping[ModuleID, TensorColumns],
+        before_change: BeforeChange,
     ) -> list[StepMetrics]:
         """See Engine.run."""
+        before_change({})
         collected: list[StepMetrics] = []
         for number, order in enumerate(plan.permutations(learner.generator), start=1):
             one_pass = EagerPass(learner, plan, columns, order, is_logged=number == plan.num_iters)

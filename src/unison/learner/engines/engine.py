@@ -1,8 +1,10 @@
 """The seam between a Learner's step and what runs it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
+
+from torch import Tensor
 
 from unison.data.plan import MinibatchPlan
 from unison.data.tensors import TensorColumns
@@ -11,6 +13,14 @@ from unison.types import ModuleID
 
 if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
+
+
+BeforeChange: TypeAlias = Callable[[Mapping[int, Tensor]], None]
+"""To be called before any state changes, with the copies of it that exist already, by the address of the original."""
+
+
+def no_copies(known: Mapping[int, Tensor]) -> None:
+    """For state that nobody will want back: a BeforeChange that does nothing."""
 
 
 class Engine(ABC):
@@ -22,7 +32,11 @@ class Engine(ABC):
 
     @abstractmethod
     def run(
-        self, learner: "TorchLearner", plan: MinibatchPlan, columns: Mapping[ModuleID, TensorColumns]
+        self,
+        learner: "TorchLearner",
+        plan: MinibatchPlan,
+        columns: Mapping[ModuleID, TensorColumns],
+        before_change: BeforeChange,
     ) -> list[StepMetrics]:
         """Take every step of `plan`.
 
@@ -30,6 +44,7 @@ class Engine(ABC):
             learner: its modules, optimizers and coefficients are changed in place.
             plan: which rows form which minibatch.
             columns: the whole batch on the Learner's device.
+            before_change: called at least once, for the first time while the Learner still is as it was.
 
         Returns:
             What each minibatch of the last pass logged.

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from unison.learner.engines.cache import cache_directory
 from unison.learner.engines.compiled import CompiledEngine
+from unison.learner.engines.engine import BeforeChange, no_copies
 from unison.learner.engines.feed import Feed
 from unison.learner.engines.fingerprint import fingerprint
 from unison.learner.engines.kernels.compiler import find_compiler
@@ -51,9 +52,9 @@ class InductorEngine(CompiledEngine):
             self._functions[key] = _Function(traced)
         return _InductorProgram(traced, self._functions[key])
 
-    def execute(self, jobs: Sequence[Job]) -> list[Outputs]:
+    def execute(self, jobs: Sequence[Job], before_change: BeforeChange) -> list[Outputs]:
         """See CompiledEngine.execute. Modules of the same make take each step in one call."""
-        return self._together.execute(jobs)
+        return self._together.execute(jobs, before_change)
 
 
 class _Function:
@@ -80,11 +81,12 @@ class _InductorProgram(Program):
 
     def run(self, state: Sequence[Tensor], captured: Sequence[Tensor], feed: Feed) -> Outputs:
         """See Program.run."""
-        return _run([Job(self, list(state), list(captured), feed)], 1)[0]
+        return _run([Job(self, list(state), list(captured), feed)], 1, no_copies)[0]
 
 
-def _run(jobs: Sequence[Job], places: int) -> list[Outputs]:
+def _run(jobs: Sequence[Job], places: int, before_change: BeforeChange) -> list[Outputs]:
     """Take the steps of jobs of one function, each step in one call; copies of the first job fill the other places."""
+    before_change({})
     first = jobs[0].program
     assert isinstance(first, _InductorProgram)
     function = first.function.for_modules(places)

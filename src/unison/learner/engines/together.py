@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unison.learner.engines.checking import difference, tolerance
+from unison.learner.engines.engine import BeforeChange, no_copies
 from unison.learner.engines.feed import Feed
 from unison.learner.engines.program import Job, Outputs
 
@@ -23,14 +24,14 @@ class Together:
         likeness: what feeds of jobs must have in common for that.
         run: takes the steps of jobs of one make. The second argument says for how many jobs the program is: one of
             few sizes, so that batches with ever other modules share programs. For more than one, it computes everything
-            before it changes any state.
+            before it changes any state. The third is called before that.
         compiling: counts the time within it as compiling.
     """
 
     def __init__(
         self,
         likeness: Callable[[Feed], Any],
-        run: Callable[[Sequence[Job], int], list[Outputs]],
+        run: Callable[[Sequence[Job], int, BeforeChange], list[Outputs]],
         compiling: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._likeness = likeness
@@ -38,22 +39,23 @@ class Together:
         self._compiling = compiling
         self._trusted: dict[tuple[int, int], bool] = {}
 
-    def execute(self, jobs: Sequence[Job]) -> list[Outputs]:
-        """Run all jobs; what each leaves, in their order."""
+    def execute(self, jobs: Sequence[Job], before_change: BeforeChange) -> list[Outputs]:
+        """Run all jobs; what each leaves, in their order. `before_change` as in Engine.run."""
         groups: dict[Any, list[int]] = {}
         for number, job in enumerate(jobs):
             groups.setdefault((job.program.make, self._likeness(job.feed)), []).append(number)
         outputs: dict[int, Outputs] = {}
         for numbers in groups.values():
-            outputs |= dict(zip(numbers, self._run_alike([jobs[n] for n in numbers]), strict=True))
+            outputs |= dict(zip(numbers, self._run_alike([jobs[n] for n in numbers], before_change), strict=True))
         return [outputs[number] for number in range(len(jobs))]
 
-    def _run_alike(self, jobs: Sequence[Job]) -> list[Outputs]:
+    def _run_alike(self, jobs: Sequence[Job], before_change: BeforeChange) -> list[Outputs]:
         places = _places(len(jobs))
         trusted = places == 1 or self._trusted.get((jobs[0].program.make, places))
-        if trusted is None:
-            return self._try(jobs, places)
-        return self._run(jobs, places) if trusted else [job.run() for job in jobs]
+        if trusted:
+            return self._run(jobs, places, before_change)
+        before_change({})
+        return self._try(jobs, places) if trusted is None else [job.run() for job in jobs]
 
     def _try(self, jobs: Sequence[Job], places: int) -> list[Outputs]:
         """Run jobs together for the first time; if that fails or disagrees, one after another, now and later."""
@@ -63,7 +65,7 @@ class Together:
         outputs: list[Outputs] = []
         try:
             with self._compiling():
-                outputs = self._run(jobs, places)
+                outputs = self._run(jobs, places, no_copies)
             reason = _disagreement(jobs[0], before[0], alone)
         except Exception as error:  # a compiler may fail in ways that are its own
             reason = f"compiling failed with {type(error).__name__}: {str(error).strip()[:200]}"

@@ -150,7 +150,8 @@ def _trace(
         raise Untraceable(f"{differing} does something else each time it runs (a Python number that changes?)")
     layout, outputs = _layout(recording, left)
     graph = maker.make(recording, outputs)
-    bindings = Bindings(learner, [tensor for _, tensor in recording.externals], graph.views)
+    slots = learner.optimizers.active(window.modules)
+    bindings = Bindings(learner, slots, [tensor for _, tensor in recording.externals], graph.views)
     keys = {number: storage_of(storage) for number, storage in enumerate(bindings.storages)}
     example = Example(
         minibatch=[tensor for _, tensor in recording.inputs],

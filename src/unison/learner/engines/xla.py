@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import compress
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,13 @@ from torch._decomp import core_aten_decompositions
 from unison.errors import MissingExtraError
 from unison.learner.engines.cache import cache_directory
 from unison.learner.engines.compiled import CompiledEngine
+from unison.learner.engines.engine import BeforeChange, no_copies
 from unison.learner.engines.feed import Feed
 from unison.learner.engines.fingerprint import fingerprint
 from unison.learner.engines.program import Job, Outputs, Program
 from unison.learner.engines.recording import Untraceable
 from unison.learner.engines.together import Together, stacked
+from unison.learner.engines.torch_parts import pointers
 from unison.learner.engines.traced import TracedStep
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ Array = np.ndarray[Any, Any]
 _setting_up = threading.Lock()
 _OPTIONS = {"xla_cpu_prefer_vector_width": 512}
 """Of XLA's compiler, which by itself takes half of the width that processors with AVX-512 have."""
+_LARGE = 1024
+"""Numbers; fewer are copied in no more time than it takes to say where a copy is."""
 
 
 def is_available() -> bool:
@@ -79,9 +84,9 @@ class XlaEngine(CompiledEngine):
             self._functions[key] = _make_function(traced)
         return _XlaProgram(traced, self._functions[key])
 
-    def execute(self, jobs: Sequence[Job]) -> list[Outputs]:
+    def execute(self, jobs: Sequence[Job], before_change: BeforeChange) -> list[Outputs]:
         """See CompiledEngine.execute. Modules of the same make take their steps in one call."""
-        return self._together.execute(jobs)
+        return self._together.execute(jobs, before_change)
 
 
 class _XlaProgram(Program):
@@ -96,7 +101,7 @@ class _XlaProgram(Program):
 
     def run(self, state: Sequence[Tensor], captured: Sequence[Tensor], feed: Feed) -> Outputs:
         """See Program.run."""
-        return run_together([Job(self, list(state), list(captured), feed)], 1)[0]
+        return run_together([Job(self, list(state), list(captured), feed)], 1, no_copies)[0]
 
     def memory(self, state: Sequence[Tensor]) -> list[Array]:
         """The pieces of state that count after a step, as arrays on the same memory; made once for the same tensors."""
@@ -114,18 +119,20 @@ class _Function:
     several: Callable[..., Any]
 
 
-def run_together(jobs: Sequence[Job], places: int) -> list[Outputs]:
+def run_together(jobs: Sequence[Job], places: int, before_change: BeforeChange) -> list[Outputs]:
     """Run jobs of one function and of the same shapes in one call; the other places take no step."""
     jax: Any = import_module("jax")
     programs = [job.program for job in jobs if isinstance(job.program, _XlaProgram)]
     memories = [program.memory(job.state) for program, job in zip(programs, jobs, strict=True)]
     function = programs[0].function
+    states = [list(compress(job.state, job.program.kept)) for job in jobs]
+    old = [stacked(group, places) for group in zip(*states, strict=True)]
     with jax.enable_x64(True):
         call = function.single if places == 1 else function.several
-        state = [_side_by_side(group, places) for group in zip(*memories, strict=True)]
-        new, metrics, left = call(state, *_arguments(jobs, places))
+        new, metrics, left = call(list(map(_as_array, old)), *_arguments(jobs, places))
         logged, arrays = np.asarray(metrics), [np.asarray(array) for array in new]
         leftover = [torch.from_dlpack(array).clone() for array in left]
+    before_change({} if places == 1 else _by_address(states, old))
     if places == 1:
         arrays, logged, leftover = ([a[None] for a in arrays], logged[None], [a.unsqueeze(0) for a in leftover])
     for place, memory in enumerate(memories):
@@ -137,16 +144,15 @@ def run_together(jobs: Sequence[Job], places: int) -> list[Outputs]:
     ]
 
 
-def _side_by_side(arrays: Sequence[Array], places: int) -> Array:
-    """The arrays of jobs along a new axis, the first again in places left over; for one place, the first itself."""
-    first = arrays[0]
-    if places == 1:
-        return first
-    # Memory of numpy's own begins in the middle of a cache line, which costs XLA a fiftieth of its time.
-    aligned = torch.empty(places * first.nbytes, dtype=torch.uint8)
-    whole = aligned.numpy().view(first.dtype)
-    np.concatenate([*arrays, *[first] * (places - len(arrays))], out=whole)
-    return whole.reshape(places, *first.shape)
+def _by_address(states: Sequence[Sequence[Tensor]], copies: Sequence[Tensor]) -> dict[int, Tensor]:
+    """The states of jobs that lie side by side in `copies`, by the address of the original."""
+    groups = zip(zip(*states, strict=True), copies, strict=True)
+    large = [(group, whole) for group, whole in groups if group[0].numel() >= _LARGE]
+    return {
+        address: copied
+        for group, whole in large
+        for address, copied in zip(pointers(group), whole.unbind(), strict=False)
+    }
 
 
 def _arguments(jobs: Sequence[Job], places: int) -> tuple[Any, ...]:

@@ -80,8 +80,34 @@ def test_parameters_that_fall_out_of_step_are_followed() -> None:
     assert_agree(*learners)
 
 
+def test_a_hook_in_the_place_of_another_is_seen() -> None:
+    case = Case(passes=2)
+    learners = both(case)
+    layers = [next(m for m in each.module.modules() if isinstance(m, torch.nn.Linear)) for each in learners]
+    hooks = [layer.register_forward_hook(twice) for layer in layers]
+    update_both(case, learners, 0)
+    for layer, hook in zip(layers, hooks, strict=True):
+        layer._forward_hooks[hook.id] = thrice
+    update_both(case, learners, 1)
+
+
+def test_options_that_change_in_place_are_followed() -> None:
+    case = Case(passes=2)
+    learners = both(case)
+    for learner in learners:
+        learner.get_optimizer().param_groups[0]["betas"] = [0.9, 0.999]
+    update_both(case, learners, 0)
+    for learner in learners:
+        learner.get_optimizer().param_groups[0]["betas"][0] = 0.5
+    update_both(case, learners, 1)
+
+
 def twice(module: Any, inputs: Any, output: Any) -> Any:
     return output * 2
+
+
+def thrice(module: Any, inputs: Any, output: Any) -> Any:
+    return output * 3
 
 
 def replace_a_bias(layer: Any) -> None:
@@ -92,7 +118,11 @@ def hang_on_a_hook(layer: Any) -> None:
     layer.register_forward_hook(twice)
 
 
-@pytest.mark.parametrize("change", [replace_a_bias, hang_on_a_hook])
+def put_other_hooks(layer: Any) -> None:
+    layer._forward_hooks = type(layer._forward_hooks)({0: twice})
+
+
+@pytest.mark.parametrize("change", [replace_a_bias, hang_on_a_hook, put_other_hooks])
 def test_what_a_module_consists_of_is_followed(change: Any) -> None:
     case = Case(passes=2)
     learners = both(case)

@@ -1,0 +1,138 @@
+"""An update that fails leaves no trace, wherever it does and whatever runs its steps."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from support.engines import Case
+from support.states import flat
+from unison.algorithms import PPOLearner
+from unison.learner.engines import xla
+from unison.learner.snapshot import Snapshot
+
+WIDE = {"hidden_sizes": (64, 64)}
+
+
+class Failing(PPOLearner):
+    """Changes a module and fails, before the steps or after them."""
+
+    moment = ""
+
+    def after_gradient_based_update(self, *, timesteps: Any) -> None:
+        super().after_gradient_based_update(timesteps=timesteps)
+        self.spoil("after")
+
+    def spoil(self, moment: str) -> None:
+        if self.moment == moment:
+            with torch.no_grad():
+                for parameter in self.module.parameters():
+                    parameter.add_(1.0)
+            raise RuntimeError("from user code")
+
+
+class FailingBefore(Failing):
+    def before_gradient_based_update(self, *, timesteps: Any) -> None:
+        self._set_optimizer_lr(self.get_optimizer("a"), 0.5)
+        self.spoil("before")
+
+
+def assert_same_state(first: Any, second: Any) -> None:
+    for name, value in flat(first).items():
+        np.testing.assert_array_equal(value, flat(second)[name], err_msg=name)
+    assert first["learner"]["counters"] == second["learner"]["counters"]
+    np.testing.assert_array_equal(first["learner"]["generator"], second["learner"]["generator"])
+
+
+def trained(cls: type[PPOLearner], engine: str, modules: tuple[str, ...]) -> tuple[Case, Any, Any]:
+    """A Learner after two updates, and its state."""
+    if engine == "xla":
+        pytest.importorskip("jax")
+    case = Case(modules=modules, model=WIDE, passes=2, cls=cls)
+    learner = case.learner(engine)
+    for seed in range(2):
+        results = case.update(learner, seed)
+    assert results["__all_modules__"]["engine"] == engine, results
+    return case, learner, copy.deepcopy(learner.get_state())
+
+
+@pytest.mark.parametrize("modules", [("a",), ("a", "b", "c")], ids=len)
+@pytest.mark.parametrize("engine", ["eager", "interpreted", "xla"])
+@pytest.mark.parametrize(("cls", "moment"), [(Failing, "after"), (FailingBefore, "before"), (FailingBefore, "after")])
+def test_hooks_that_fail_leave_no_trace(cls: type[Failing], moment: str, engine: str, modules: tuple[str, ...]) -> None:
+    case, learner, before = trained(cls, engine, modules)
+    wanted = case.update(learner, 2)["a"]["total_loss"]
+    learner.set_state(before)
+    learner.moment = moment
+    for _ in range(2):  # the second finds the memory of the first
+        with pytest.raises(RuntimeError, match="from user code"):
+            case.update(learner, 2)
+        assert_same_state(before, learner.get_state())
+    learner.moment = ""
+    assert case.update(learner, 2)["a"]["total_loss"] == wanted
+
+
+@pytest.mark.parametrize("modules", [("a",), ("a", "b", "c")], ids=len)
+def test_an_interrupt_between_the_new_state_and_the_results_leaves_no_trace(
+    modules: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case, learner, before = trained(PPOLearner, "xla", modules)
+    changed: list[bool] = []
+
+    def interrupted(*_: Any) -> Any:
+        changed.append(any(not np.array_equal(v, flat(before)[n]) for n, v in flat(learner.get_state()).items()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(xla, "Outputs", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        case.update(learner, 2)
+    assert changed == [True]
+    assert_same_state(before, learner.get_state())
+
+
+@pytest.mark.parametrize("modules", [("a",), ("a", "b", "c")], ids=len)
+@pytest.mark.parametrize("engine", ["eager", "xla"])
+def test_one_of_several_learners_goes_back_an_update(
+    engine: str, modules: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PPOLearner, "distributed", True)
+    case, learner, before = trained(PPOLearner, engine, modules)
+    for seed in (2, 3):
+        before = copy.deepcopy(learner.get_state())
+        case.update(learner, seed)
+    learner.undo_update(3)
+    assert_same_state(before, learner.get_state())
+
+
+def test_a_trace_that_fails_for_good_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(modules=("a",), passes=2)
+    learner = case.learner("interpreted")
+    before = copy.deepcopy(learner.get_state())
+
+    def dies(*_: Any, **__: Any) -> Any:
+        with torch.no_grad():
+            next(learner.module.parameters()).add_(1.0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("unison.learner.engines.compiled.trace_step", dies)
+    with pytest.raises(KeyboardInterrupt):
+        case.update(learner, 0)
+    assert_same_state(before, learner.get_state())
+
+
+def test_a_snapshot_takes_copies_that_exist() -> None:
+    learner = Case(model=WIDE).learner("eager")
+    snapshot = Snapshot(learner, ["default_policy"])
+    group = next(iter(learner.optimizers.slots.values())).groups[0]
+    kept, wrong = group.parameters.clone(), torch.zeros(3)
+    snapshot.take({group.parameters.data_ptr(): kept, group.count.data_ptr(): wrong})
+    snapshot.take({group.parameters.data_ptr(): wrong})  # has all it needs
+    before, count = group.parameters.clone(), group.count.clone()
+    assert all(copied is not kept for copied in snapshot.memory)
+    group.parameters.zero_()
+    group.count.fill_(7.0)
+    snapshot.restore()
+    assert torch.equal(group.parameters, before)
+    assert torch.equal(group.count, count)
