@@ -117,6 +117,8 @@ CASES = {
     "writes_in_place": Case(cls=WritesInPlace, updates=2, passes=3),
     "reads_no_rows": Case(cls=Decaying, updates=2, passes=3),
     "wide": Case(model={"hidden_sizes": [64, 72]}, actions=TORQUES, rows=150, minibatch=70, passes=5),
+    "large": Case(model={"hidden_sizes": [136, 128]}, actions=TORQUES, rows=150, minibatch=70, passes=5),
+    "large_without_clipping": Case(model={"hidden_sizes": [136, 128]}, grad_clip=None, rows=64, passes=5),
 }  # fmt: skip
 
 
@@ -135,6 +137,8 @@ XLA = [
     "writes_in_place",
     "reads_no_rows",
     "wide",
+    "large",
+    "large_without_clipping",
 ]
 INDUCTOR = ["continuous", "noise"]
 

@@ -12,6 +12,8 @@ pytree: Any = import_module("torch.utils._pytree")
 """The only tree code that torch's tracers accept."""
 map_arg: Any = import_module("torch.fx.node").map_arg
 """Applies a function to the nodes within a node's arguments."""
+map_aggregate: Any = import_module("torch.fx.node").map_aggregate
+"""Applies a function to everything within a node's arguments that is no list, tuple, dict or slice."""
 core: Any = import_module("torch._C")
 """Torch's switches without a public name."""
 

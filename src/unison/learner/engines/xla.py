@@ -209,58 +209,13 @@ def _likeness(feed: Feed) -> Any:
 
 
 def _make_function(traced: TracedStep) -> _Function:
-    """The program: a loop over steps, each of which picks its rows and moves the state."""
-    from unison.learner.engines.lowering import to_jax
-    from unison.learner.engines.lowering.table import jax, jnp, lax
+    from unison.learner.engines.lowering import Steps
+    from unison.learner.engines.lowering.table import jax
 
-    step = to_jax(traced.graph.module)
-    gathers = traced.gathers
-    kept = [not scratch for scratch in traced.scratch]
-    num_state, num_metrics = len(traced.graph.state), traced.layout.num_metrics
-
-    def take(
-        number: Any, carried: Any, captured: Any, columns: Any, indices: Any, shares: Any, noise: Any
-    ) -> tuple[list[Any], Any, list[Any]]:
-        places = iter(carried)
-        state = [next(places) if keep else jnp.zeros(()) for keep in kept]  # nobody reads scratch
-        leaves: list[Any] = []
-        for gather, share in zip(gathers, shares, strict=True):
-            if gather is not None:
-                leaves.append(columns[gather[0]][indices[gather[1]][number]])
-            else:
-                leaves.append(jnp.zeros(()) if share is None else share[number])
-        results = step([*state, *captured, *leaves, *(n[number] for n in noise)])
-        new = [result for result, keep in zip(results, kept, strict=False) if keep]
-        outputs = results[num_state:]
-        logged = [o.astype(jnp.float32).reshape(()) for o in outputs[:num_metrics]]
-        return new, jnp.stack(logged) if logged else jnp.zeros((0,), jnp.float32), outputs[num_metrics:]
-
-    def update(
-        state: Any, captured: Any, columns: Any, indices: Any, shares: Any, noise: Any, count: Any, room: Any
-    ) -> tuple[list[Any], Any, list[Any]]:
-        inputs = (captured, columns, indices, shares, noise)
-
-        def body(number: Any, carry: Any) -> Any:
-            carried, logged, _ = carry
-            new, row, left = take(number, carried, *inputs)
-            return new, logged.at[number].set(row), left
-
-        if room.shape[0] == 1:  # without a loop nothing of the state is copied to be carried through it
-            new, row, left = take(0, state, *inputs)
-            return new, row[None], left
-        shapes = jax.eval_shape(lambda: take(0, state, *inputs))
-        logged = jnp.zeros((room.shape[0], *shapes[1].shape), jnp.float32)
-        left = [jnp.zeros(s.shape, s.dtype) for s in shapes[2]]
-        return lax.fori_loop(0, count, body, (list(state), logged, left))
-
-    def update_several(*inputs: Any) -> Any:
-        def one(each: Any) -> Any:
-            return update(*each)
-
-        return lax.map(one, inputs)
-
+    steps = Steps(traced)
     # Nothing is donated: XLA then reads torch's memory where it lies, and gives the new state memory of its own.
-    return _Function(jax.jit(update, compiler_options=_OPTIONS), jax.jit(update_several, compiler_options=_OPTIONS))
+    single, several = (jax.jit(f, compiler_options=_OPTIONS) for f in (steps.update, steps.update_several))
+    return _Function(single, several)
 
 
 def _capacity(count: int) -> int:

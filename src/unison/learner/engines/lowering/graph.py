@@ -1,12 +1,13 @@
 """From a functional graph of aten operations to a function of JAX arrays."""
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from unison.learner.engines.lowering.pieces import Cuts, Pieces, lower
 from unison.learner.engines.lowering.table import DTYPES, OPERATIONS, Array, Site, jnp, lax, operation_name
 from unison.learner.engines.torch_parts import map_arg
 
@@ -30,8 +31,13 @@ def missing_operations(module: torch.fx.GraphModule) -> list[str]:
     return sorted(missing)
 
 
-def to_jax(module: torch.fx.GraphModule) -> Callable[..., list[Array]]:
-    """The function that a graph computes: flat list of inputs in, flat list of outputs out."""
+def to_jax(module: torch.fx.GraphModule, cuts: Mapping[int, Cuts] | None = None) -> Callable[..., list[Any]]:
+    """The function that a graph computes: flat list of inputs in, flat list of outputs out.
+
+    Args:
+        module: the graph.
+        cuts: vectors of such a length are computed in pieces; inputs and outputs may be.
+    """
     nodes = list(module.graph.nodes)
     sites = {node: _site(node) for node in nodes if node.op == "call_function"}
 
@@ -53,9 +59,9 @@ def to_jax(module: torch.fx.GraphModule) -> Callable[..., list[Array]]:
                 values[node] = values[node.args[0]][node.args[1]]
             else:
                 site = sites[node]
-                lowering = OPERATIONS[operation_name(node.target)]
-                result = lowering(site, *load(node.args), **load(node.kwargs))
-                values[node] = result if isinstance(result, tuple | list) else _fitted(node, site, result)
+                result = lower(node, site, load(node.args), load(node.kwargs), cuts or {})
+                is_fitted = isinstance(result, tuple | list | Pieces)
+                values[node] = result if is_fitted else _fitted(node, site, result)
         raise AssertionError("a graph ends with its output")
 
     return run

@@ -6,7 +6,7 @@ from typing import Any
 from unison.learner.engines.kernels import products
 from unison.learner.engines.lowering.table import Array, Site, cast, jax, jnp, lax, lowers
 
-_NARROW = 8
+_NARROW = 4
 
 
 def matmul(a: Array, b: Array, *, a_is_transposed: bool, b_is_transposed: bool) -> Array:
