@@ -20,9 +20,7 @@ def _held(module: nn.Module, kind: str) -> Iterator[Any]:
     parts: list[dict[str, Any]] = [module.__dict__]
     for part in parts:
         # A place that was registered without anything in it holds None.
-        for below in part["_modules"].values():
-            if below is not None:
-                parts.append(below.__dict__)
-        for value in part[kind].values():
-            if value is not None:
-                yield value
+        if below := part["_modules"]:
+            parts += [module.__dict__ for module in below.values() if module is not None]
+        if held := part[kind]:
+            yield from [value for value in held.values() if value is not None]
