@@ -34,7 +34,7 @@ Array = np.ndarray[Any, Any]
 _setting_up = threading.Lock()
 _OPTIONS = {"xla_cpu_prefer_vector_width": 512, "xla_cpu_copy_insertion_use_region_analysis": True}
 """Of XLA's compiler. By itself it takes half of the width that processors with AVX-512 have, and copies more of what a
-loop carries than it has to."""
+loop carries than it has to. With one thread nothing is handed to others: that costs as much as a small product."""
 _LARGE = 1024
 """Numbers; fewer are copied in no more time than it takes to say where a copy is."""
 
@@ -204,9 +204,8 @@ def _padded(tensor: Tensor, rows: int) -> Tensor:
 
 
 def _likeness(feed: Feed) -> Any:
-    """What feeds of jobs that run together have in common."""
-    columns = tuple((_capacity(column.shape[0]), *column.shape[1:]) for column in feed.columns)
-    return columns, tuple(_capacity(index.shape[0]) for index in feed.indices)
+    """What feeds of jobs that run together have in common; the shapes of rows are those of their program."""
+    return tuple(map(_capacity, map(len, (*feed.columns, *feed.indices))))
 
 
 def _make_function(traced: TracedStep) -> _Function:
@@ -215,7 +214,8 @@ def _make_function(traced: TracedStep) -> _Function:
 
     steps = Steps(traced)
     # Nothing is donated: XLA then reads torch's memory where it lies, and gives the new state memory of its own.
-    single, several = (jax.jit(f, compiler_options=_OPTIONS) for f in (steps.update, steps.update_several))
+    options = {**_OPTIONS, "xla_cpu_multi_thread_eigen": torch.get_num_threads() > 1}
+    single, several = (jax.jit(f, compiler_options=options) for f in (steps.update, steps.update_several))
     return _Function(single, several)
 
 
