@@ -52,6 +52,21 @@ def test_modules_with_other_settings_share_a_program(engine: str) -> None:
     assert len(compiled.engine._functions) == 1
 
 
+@pytest.mark.parametrize("width", [1, 2])
+def test_modules_take_turns_where_all_at_once_are_too_many(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five modules in six places: one by one, and two side by side, also with what is large then in pieces."""
+    pytest.importorskip("jax")
+    from unison.learner.engines.lowering import pieces, steps
+
+    monkeypatch.setattr(steps, "_size", lambda graph: steps._SIDE_BY_SIDE // width)
+    monkeypatch.setattr(pieces, "LARGE", 64)
+    eager, compiled = CASE.learner("eager"), CASE.learner("xla")
+    for wanted, found in zip(train(eager, UPDATES), train(compiled, UPDATES), strict=True):
+        assert found["__all_modules__"]["engine"] == "xla", found["__all_modules__"]
+        assert_results_agree(wanted, found)
+    assert_agree(eager, compiled)
+
+
 def test_compiling_for_several_modules_counts_as_compiling() -> None:
     pytest.importorskip("jax")
     together = dict.fromkeys("abc", 32)

@@ -29,6 +29,8 @@ def is_available() -> bool:
 def product(a: Any, b: Any, *, a_is_transposed: bool = False, b_is_transposed: bool = False) -> Any:
     """`a @ b` [m, n] in float32, of `a` [m, k] and `b` [k, n], either of which may be given transposed.
 
+    Under `jax.vmap`, one call makes all products.
+
     Args:
         a: array of JAX, [m, k], or [k, m] if it is transposed.
         b: array of JAX, [k, n], or [n, k] if it is transposed.
@@ -37,7 +39,7 @@ def product(a: Any, b: Any, *, a_is_transposed: bool = False, b_is_transposed: b
     """
     jax: Any = import_module("jax")
     shape = (a.shape[int(a_is_transposed)], b.shape[int(not b_is_transposed)])
-    call = jax.ffi.ffi_call(_target(), jax.ShapeDtypeStruct(shape, a.dtype))
+    call = jax.ffi.ffi_call(_target(), jax.ShapeDtypeStruct(shape, a.dtype), vmap_method="broadcast_all")
     return call(a, b, left_is_transposed=a_is_transposed, right_is_transposed=b_is_transposed)
 
 

@@ -27,23 +27,30 @@ struct Pieces {
     }
 };
 
+// The product, or as many as there are matrices along a first axis.
 ffi::Error multiply(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> left, ffi::Buffer<ffi::F32> right,
                     ffi::ResultBuffer<ffi::F32> result, bool left_is_transposed, bool right_is_transposed) {
-    const auto matrix = [](const ffi::Buffer<ffi::F32>& buffer, bool is_transposed) {
+    const auto matrix = [](const ffi::Buffer<ffi::F32>& buffer, bool is_transposed, Index number) {
         const auto lengths = buffer.dimensions();
-        return Matrix{{buffer.typed_data(), lengths[1], lengths[0], lengths[1]}, is_transposed};
+        const Index rows = lengths[lengths.size() - 2], columns = lengths[lengths.size() - 1];
+        return Matrix{{buffer.typed_data() + number * rows * columns, columns, rows, columns}, is_transposed};
     };
-    const Matrix a = matrix(left, left_is_transposed), b = matrix(right, right_is_transposed);
-    float* const c = result->typed_data();
-    const Index work = a.rows() * a.columns() * b.columns();
+    const Index products = left.dimensions().size() > 2 ? left.dimensions()[0] : 1;
+    const Matrix first = matrix(left, left_is_transposed, 0);
+    const Index rows = first.rows(), columns = result->dimensions().back();
+    const Index work = products * rows * first.columns() * columns;
     const Index threads = std::clamp<Index>(work / WORTH_A_THREAD, 1, std::max<Index>(pool.num_threads(), 1));
-    const Index height = unison::round_up((a.rows() + threads - 1) / threads, unison::BLOCK);
-    const auto pieces = std::make_shared<Pieces>((a.rows() + height - 1) / height);
+    const Index shares = (threads + products - 1) / products;  // of a product
+    const Index height = unison::round_up((rows + shares - 1) / shares, unison::BLOCK);
+    const Index in_each = (rows + height - 1) / height;
+    const auto pieces = std::make_shared<Pieces>(products * in_each);
+    float* const results = result->typed_data();
     const auto piece_of_product = [=](Index piece) {
-        const Index start = piece * height, stop = std::min(a.rows(), start + height);
-        unison::product(a.rows_between(start, stop), b, c + start * b.columns());
+        const Index number = piece / in_each, start = piece % in_each * height, stop = std::min(rows, start + height);
+        const Matrix a = matrix(left, left_is_transposed, number), b = matrix(right, right_is_transposed, number);
+        unison::product(a.rows_between(start, stop), b, results + (number * rows + start) * columns);
     };
-    for (Index helper = 1; helper < pieces->count; ++helper)
+    for (Index helper = 1; helper < std::min(threads, pieces->count); ++helper)
         pool.Schedule([=] { pieces->help(piece_of_product); });
     pieces->help(piece_of_product);
     while (pieces->done.load() < pieces->count) std::this_thread::yield();

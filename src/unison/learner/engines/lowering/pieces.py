@@ -101,15 +101,21 @@ class Pieces:
         return cls(tuple(arrays), cuts)
 
 
-def find_cuts(graph: fx.Graph, state: Sequence[fx.Node]) -> dict[int, Cuts]:
-    """Where large parameters are taken out of vectors that are as long as one of the state, by their length."""
+def find_cuts(graph: fx.Graph, state: Sequence[fx.Node], side_by_side: int = 1) -> dict[int, Cuts]:
+    """Where large parameters are taken out of vectors that are as long as one of the state, by their length.
+
+    Args:
+        graph: of a step.
+        state: its inputs that are state.
+        side_by_side: how many such steps are taken by the same operations: a piece is as large as all of its kind.
+    """
     lengths = {_length(node) for node in state}
     large: dict[int, set[Span]] = {}
     for node in graph.nodes:
         length = _length(node.args[0]) if operation_name(node.target) == "slice.Tensor" else None
         if length is not None and length in lengths:
             start, end = _span(length, *node.args[1:]) or (0, 0)
-            if LARGE <= end - start < length:
+            if side_by_side * (end - start) >= LARGE and end - start < length:
                 large.setdefault(length, set()).add((start, end))
     return {length: Cuts.around(_apart(spans), length) for length, spans in large.items()}
 

@@ -6,8 +6,6 @@ from typing import Any
 from unison.learner.engines.kernels import products
 from unison.learner.engines.lowering.table import Array, Site, cast, jax, jnp, lax, lowers
 
-_NARROW = 4
-
 
 def matmul(a: Array, b: Array, *, a_is_transposed: bool, b_is_transposed: bool) -> Array:
     """`a @ b` [m, n], where `a` [m, k] and `b` [k, n] may be the transposes of what lies in memory."""
@@ -27,7 +25,7 @@ def matmul_of_xla(a: Array, b: Array, *, a_is_transposed: bool) -> Array:
     if not a_is_transposed:
         return jnp.matmul(a, b)
     rows, columns = a.shape[0], b.shape[1]
-    if min(rows, columns) <= 1 or rows <= _NARROW:
+    if min(rows, columns) <= 1:
         return jnp.matmul(a, b)
     hold = lax.optimization_barrier
     if columns < rows:

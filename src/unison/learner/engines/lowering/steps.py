@@ -1,17 +1,35 @@
 """All steps of an update as one function of JAX: a loop in which each picks its rows and moves the state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+from torch import Tensor, fx
+
 from unison.learner.engines.lowering.graph import to_jax
-from unison.learner.engines.lowering.pieces import find_cuts, in_pieces, whole
+from unison.learner.engines.lowering.pieces import Cuts, find_cuts, in_pieces, whole
 from unison.learner.engines.lowering.table import Array, jax, jnp, lax
 from unison.learner.engines.traced import TracedStep
 
 _AT_ONCE = 1 << 25
 """Bytes up to which the rows of all steps are picked before the first."""
+_SIDE_BY_SIDE = 18_000_000
+"""Bytes of all values of a step up to which modules side by side are faster than one after another. Side by side they
+share the cost of beginning each operation; with more, the second cache no longer holds what they work on."""
 Rows = Callable[[Any], Array]
 """Gives a leaf's rows in the step of a number."""
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One step, called with a flat list of inputs, which takes and gives state that is cut like this."""
+
+    run: Callable[[list[Any]], list[Any]]
+    cuts: Mapping[int, Cuts]
+
+    def cut(self, vectors: Any) -> list[Any]:
+        return [in_pieces(vector, self.cuts) for vector in vectors]
 
 
 class Steps:
@@ -22,12 +40,19 @@ class Steps:
     """
 
     def __init__(self, traced: TracedStep) -> None:
-        module = traced.graph.module
-        self._cuts = find_cuts(module.graph, traced.graph.inputs()[0])
-        self._step, self._step_in_pieces = to_jax(module), to_jax(module, self._cuts)
+        module, state = traced.graph.module, traced.graph.inputs()[0]
+        self._whole = _Step(to_jax(module), {})
+        self._widest = max(1, _SIDE_BY_SIDE // _size(module.graph))
         self._gathers = traced.gathers
         self._kept = [not scratch for scratch in traced.scratch]
         self._num_metrics = traced.layout.num_metrics
+
+        @cache
+        def in_pieces_for(side_by_side: int) -> _Step:
+            cuts = find_cuts(module.graph, state, side_by_side)
+            return _Step(to_jax(module, cuts), cuts)
+
+        self._in_pieces_for = in_pieces_for
 
     def update(
         self, state: Any, captured: Any, columns: Any, indices: Any, shares: Any, noise: Any, count: Any, room: Any
@@ -39,37 +64,66 @@ class Steps:
         """
         inputs = (captured, self._rows(columns, indices), shares, noise)
         if room.shape[0] == 1:  # without a loop nothing of the state is copied to be carried through it
-            new, row, left = self._take(self._step, 0, state, *inputs)
+            new, row, left = self._take(self._whole, 0, state, *inputs)
             return new, row[None], left
-
-        def cut(vectors: Any) -> list[Any]:
-            return [in_pieces(vector, self._cuts) for vector in vectors]
-
-        def body(number: Any, carry: Any) -> Any:
-            carried, logged, _ = carry
-            new, row, left = self._take(self._step_in_pieces, number, carried, *inputs)
-            return cut(new), logged.at[number].set(row), left
-
-        shapes = jax.eval_shape(lambda: self._take(self._step, 0, state, *inputs))
-        logged = jnp.zeros((room.shape[0], *shapes[1].shape), jnp.float32)
-        left = [jnp.zeros(s.shape, s.dtype) for s in shapes[2]]
-        new, logged, left = lax.fori_loop(0, count, body, (cut(state), logged, left))
-        return [whole(vector) for vector in new], logged, left
+        return self._loop(self._in_pieces_for(1), state, inputs, count, room.shape[0])
 
     def update_several(self, *inputs: Any) -> Any:
-        """As `update`, for what lies side by side along the first axis of each array."""
+        """As `update`, for what lies along the first axis of each array: some side by side, and these in turn."""
+        places = inputs[-1].shape[0]
+        width = next(width for width in range(min(self._widest, places), 0, -1) if places % width == 0)
 
-        def update(own: Any) -> Any:
-            return self.update(*own)
+        def in_turns(array: Array) -> Array:
+            return array.reshape(places // width, width, *array.shape[1:])
 
-        return lax.map(update, inputs)
+        def in_one_row(array: Array) -> Array:
+            return array.reshape(places, *array.shape[2:])
+
+        def turn(own: Any) -> Any:
+            return self._update_side_by_side(width, *own)
+
+        return jax.tree.map(in_one_row, lax.map(turn, jax.tree.map(in_turns, inputs)))
+
+    def _update_side_by_side(self, width: int, *inputs: Any) -> Any:
+        """Each takes its own count of steps, and waits for the others while they take more."""
+        counts, room = inputs[-2:]
+        if room.shape[1] == 1:
+            return jax.vmap(self.update)(*inputs)
+        most = jnp.max(counts)
+
+        def update(
+            state: Any, captured: Any, columns: Any, indices: Any, shares: Any, noise: Any, count: Any, room: Any
+        ) -> Any:
+            own = (captured, self._rows(columns, indices), shares, noise)
+            return self._loop(self._in_pieces_for(width), state, own, most, room.shape[0], count)
+
+        return jax.vmap(update)(*inputs)
+
+    def _loop(self, step: _Step, state: Any, inputs: Any, count: Any, room: int, own_count: Any = None) -> Any:
+        """Take `count` steps, of which only the first `own_count` leave anything, if that is given."""
+
+        def body(number: Any, carry: Any) -> Any:
+            carried, logged, left = carry
+
+            def if_own(new: Array, old: Array) -> Array:
+                return new if own_count is None else jnp.where(number < own_count, new, old)
+
+            new, row, new_left = self._take(step, number, carried, *inputs)
+            new, left = jax.tree.map(if_own, (step.cut(new), new_left), (carried, left))
+            return new, logged.at[number].set(row), left
+
+        shapes = jax.eval_shape(lambda: self._take(self._whole, 0, state, *inputs))
+        logged = jnp.zeros((room, *shapes[1].shape), jnp.float32)
+        left = [jnp.zeros(s.shape, s.dtype) for s in shapes[2]]
+        new, logged, left = lax.fori_loop(0, count, body, (step.cut(state), logged, left))
+        return [whole(vector) for vector in new], logged, left
 
     def _rows(self, columns: Any, indices: Any) -> list[Rows | None]:
         made = {gather: _rows_of(columns[gather[0]], indices[gather[1]]) for gather in self._gathers if gather}
         return [made[gather] if gather else None for gather in self._gathers]
 
     def _take(
-        self, step: Any, number: Any, carried: Any, captured: Any, rows: Any, shares: Any, noise: Any
+        self, step: _Step, number: Any, carried: Any, captured: Any, rows: Any, shares: Any, noise: Any
     ) -> tuple[list[Any], Array, list[Array]]:
         places = iter(carried)
         state = [next(places) if keep else jnp.zeros(()) for keep in self._kept]  # nobody reads scratch
@@ -79,7 +133,7 @@ class Steps:
                 leaves.append(pick(number))
             else:
                 leaves.append(jnp.zeros(()) if share is None else share[number])
-        results = step([*state, *captured, *leaves, *(n[number] for n in noise)])
+        results = step.run([*state, *captured, *leaves, *(n[number] for n in noise)])
         new = [result for result, keep in zip(results, self._kept, strict=False) if keep]
         outputs = [whole(result) for result in results[len(self._kept) :]]
         metrics = [output.astype(jnp.float32).reshape(()) for output in outputs[: self._num_metrics]]
@@ -92,3 +146,9 @@ def _rows_of(column: Array, index: Array) -> Rows:
     if index.size * column.nbytes > _AT_ONCE * column.shape[0]:
         return lambda number: column[index[number]]
     return column[index].__getitem__
+
+
+def _size(graph: fx.Graph) -> int:
+    """Bytes of all that a graph computes."""
+    values = [node.meta.get("val") for node in graph.nodes if node.op == "call_function"]
+    return max(1, sum(value.nbytes for value in values if isinstance(value, Tensor)))

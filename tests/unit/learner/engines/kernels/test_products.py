@@ -70,6 +70,23 @@ def test_as_exact_as_float32(rows: int, inner: int, columns: int, a_is_transpose
     assert error(found, a, b) <= max(error(one_by_one, a, b), 0.3)
 
 
+@pytest.mark.parametrize(("rows", "inner", "columns"), [(64, 64, 64), (33, 16, 70), (300, 130, 65)])
+@pytest.mark.parametrize(("a_is_transposed", "b_is_transposed"), TRANSPOSED)
+def test_several_at_once(rows: int, inner: int, columns: int, a_is_transposed: bool, b_is_transposed: bool) -> None:
+    """Each is what it is alone, also where one operand is the same for all."""
+
+    def multiply(a: Any, b: Any) -> Any:
+        return product(a, b, a_is_transposed=a_is_transposed, b_is_transposed=b_is_transposed)
+
+    pairs = [operands(rows, inner, columns, seed) for seed in range(5)]
+    left = np.stack([a.T if a_is_transposed else a for a, _ in pairs])
+    right = np.stack([b.T if b_is_transposed else b for _, b in pairs])
+    alone = [jax.jit(multiply)(a, b) for a, b in zip(left, right, strict=True)]
+    np.testing.assert_array_equal(jax.jit(jax.vmap(multiply))(left, right), np.stack(alone))
+    same_left = [jax.jit(multiply)(left[0], b) for b in right]
+    np.testing.assert_array_equal(jax.jit(jax.vmap(multiply, (None, 0)))(left[0], right), np.stack(same_left))
+
+
 def test_all_bits_of_a_number_count() -> None:
     """A product with the unit matrix gives back the very numbers, while their last bits are no smaller than 1e-38."""
     draw = np.random.default_rng(0)
