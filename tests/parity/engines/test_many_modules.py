@@ -67,6 +67,16 @@ def test_modules_take_turns_where_all_at_once_are_too_many(width: int, monkeypat
     assert_agree(eager, compiled)
 
 
+def test_a_module_with_fewer_steps_waits_for_its_neighbours() -> None:
+    """69 and 72 steps are of one size to a program."""
+    pytest.importorskip("jax")
+    eager, compiled = CASE.learner("eager"), CASE.learner("xla")
+    updates = [{"a": 184, "b": 192, "c": 192}, {"b": 184, "c": 192, "d": 192}]
+    for wanted, found in zip(train(eager, updates), train(compiled, updates), strict=True):
+        assert_results_agree(wanted, found)
+    assert_agree(eager, compiled)
+
+
 def test_compiling_for_several_modules_counts_as_compiling() -> None:
     pytest.importorskip("jax")
     together = dict.fromkeys("abc", 32)

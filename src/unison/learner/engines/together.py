@@ -46,7 +46,6 @@ class Together:
             groups.setdefault((job.program.make, self._likeness(job.feed)), []).append(number)
         outputs: dict[int, Outputs] = {}
         for numbers in groups.values():
-            numbers.sort(key=lambda number: jobs[number].feed.count)  # what is done side by side is done as often
             outputs |= dict(zip(numbers, self._run_alike([jobs[n] for n in numbers], before_change), strict=True))
         return [outputs[number] for number in range(len(jobs))]
 
