@@ -53,7 +53,9 @@ def test_modules_with_other_settings_share_a_program(engine: str) -> None:
 
 
 @pytest.mark.parametrize("width", [1, 2])
-def test_modules_take_turns_where_all_at_once_are_too_many(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modules_take_turns_where_all_at_once_are_too_many(
+    width: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Five modules in six places: one by one, and two side by side, also with what is large then in pieces."""
     pytest.importorskip("jax")
     from unison.learner.engines.lowering import pieces, steps
@@ -65,9 +67,10 @@ def test_modules_take_turns_where_all_at_once_are_too_many(width: int, monkeypat
         assert found["__all_modules__"]["engine"] == "xla", found["__all_modules__"]
         assert_results_agree(wanted, found)
     assert_agree(eager, compiled)
+    assert "not at once" not in caplog.text
 
 
-def test_a_module_with_fewer_steps_waits_for_its_neighbours() -> None:
+def test_a_module_with_fewer_steps_waits_for_its_neighbours(caplog: pytest.LogCaptureFixture) -> None:
     """69 and 72 steps are of one size to a program."""
     pytest.importorskip("jax")
     eager, compiled = CASE.learner("eager"), CASE.learner("xla")
@@ -75,6 +78,7 @@ def test_a_module_with_fewer_steps_waits_for_its_neighbours() -> None:
     for wanted, found in zip(train(eager, updates), train(compiled, updates), strict=True):
         assert_results_agree(wanted, found)
     assert_agree(eager, compiled)
+    assert "not at once" not in caplog.text
 
 
 def test_compiling_for_several_modules_counts_as_compiling() -> None:
