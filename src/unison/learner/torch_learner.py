@@ -159,10 +159,9 @@ class TorchLearner(TorchOptimization, TorchState):
         """Hook: add columns that are drawn once for the whole batch, from `self.generator`, alike on every rank."""
         return columns
 
-    def has_hook_before_update(self) -> bool:
-        """Whether `before_gradient_based_update` does anything."""
-        hook = getattr(self.before_gradient_based_update, "__func__", None)
-        return hook is not TorchLearner.before_gradient_based_update
+    def has_own(self, hook: str) -> bool:
+        """Whether a hook is another than TorchLearner's, and so may do anything."""
+        return getattr(getattr(self, hook), "__func__", None) is not getattr(TorchLearner, hook)
 
     def before_gradient_based_update(self, *, timesteps: Mapping[str, int]) -> None:
         """See Learner.before_gradient_based_update."""

@@ -46,8 +46,10 @@ def run_update(
     lifetime = learner.counters["num_env_steps_trained_lifetime"] + env_steps
     steps_so_far = {NUM_ENV_STEPS_SAMPLED_LIFETIME: lifetime, **(timesteps or {})}
     try:
-        if learner.has_hook_before_update():
-            snapshot.take()  # The hook may do anything, such as set a learning rate.
+        has_hook = learner.has_own("before_gradient_based_update")
+        if has_hook or learner.has_own("complete_columns"):
+            snapshot.take()  # Hooks may do anything, such as set a learning rate.
+        if has_hook:
             learner.before_gradient_based_update(timesteps=steps_so_far)
             for slot in learner.optimizers.active(columns):
                 slot.sync()

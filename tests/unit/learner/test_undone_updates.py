@@ -39,6 +39,12 @@ class FailingBefore(Failing):
         self.spoil("before")
 
 
+class FailingWhileCompleting(Failing):
+    def complete_columns(self, columns: Any) -> Any:
+        self.spoil("while completing")
+        return super().complete_columns(columns)
+
+
 def assert_same_state(first: Any, second: Any) -> None:
     for name, value in flat(first).items():
         np.testing.assert_array_equal(value, flat(second)[name], err_msg=name)
@@ -60,7 +66,15 @@ def trained(cls: type[PPOLearner], engine: str, modules: tuple[str, ...]) -> tup
 
 @pytest.mark.parametrize("modules", [("a",), ("a", "b", "c")], ids=len)
 @pytest.mark.parametrize("engine", ["eager", "interpreted", "xla"])
-@pytest.mark.parametrize(("cls", "moment"), [(Failing, "after"), (FailingBefore, "before"), (FailingBefore, "after")])
+@pytest.mark.parametrize(
+    ("cls", "moment"),
+    [
+        (Failing, "after"),
+        (FailingBefore, "before"),
+        (FailingBefore, "after"),
+        (FailingWhileCompleting, "while completing"),
+    ],
+)
 def test_hooks_that_fail_leave_no_trace(cls: type[Failing], moment: str, engine: str, modules: tuple[str, ...]) -> None:
     case, learner, before = trained(cls, engine, modules)
     wanted = case.update(learner, 2)["a"]["total_loss"]
