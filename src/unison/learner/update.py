@@ -46,15 +46,14 @@ def run_update(
     lifetime = learner.counters["num_env_steps_trained_lifetime"] + env_steps
     steps_so_far = {NUM_ENV_STEPS_SAMPLED_LIFETIME: lifetime, **(timesteps or {})}
     try:
-        has_hook = learner.has_own("before_gradient_based_update")
-        if has_hook or learner.has_own("complete_columns"):
+        has_hooks = learner.has_own("before_gradient_based_update") or learner.has_own("complete_columns")
+        if has_hooks:
             snapshot.take()  # Hooks may do anything, such as set a learning rate.
-        if has_hook:
-            learner.before_gradient_based_update(timesteps=steps_so_far)
-            for slot in learner.optimizers.active(columns):
-                slot.sync()
+        learner.before_gradient_based_update(timesteps=steps_so_far)
         if columns:
             columns = learner.complete_columns(columns)
+            for slot in learner.optimizers.active(columns) if has_hooks else ():
+                slot.sync()
             steps = learner.engine.run(learner, plan, columns, snapshot.take)
             learner.results = _results(learner, columns, steps, num_iters)
         else:

@@ -1,6 +1,6 @@
 """Which tensors of a Learner a program's inputs are; found again by name where they were replaced."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ _FOLLOWED = ("params", "lr")
 """What programs take anew from the param groups of an optimizer in every update."""
 _PARTS = ("_parameters", "_modules", "_forward_hooks", "_forward_pre_hooks")
 """Where torch.nn.Module keeps what it consists of, besides buffers."""
+_WITHOUT_FLAGS = ("torch", "builtins", "typing", "abc")
+"""Packages in whose classes nobody sets what a step reads."""
 _requires_grad = attrgetter("requires_grad")
 
 
@@ -103,13 +105,10 @@ class Guards:
         self._configs = [learner.config_for_module(m) for m in module_ids]
         self._slots = learner.optimizers.active(module_ids)
         self._options = self._current_options()
-        within = [vars(module) for m in self._modules for module in m.modules()]
-        self._flags = [
-            (attributes, {key: value for key, value in attributes.items() if isinstance(value, _SCALARS)})
-            for attributes in within
-        ]
+        within = [module for m in self._modules for module in m.modules()]
+        self._flags = [(module, _flags(module)) for module in within]
         self._same = self._note_values()
-        self._parts = _note_parts(within)
+        self._parts = _note_parts([vars(module) for module in within])
         self._parameters = [p for m in self._modules for p in m.parameters()]
         self._trainable = list(map(_requires_grad, self._parameters))
 
@@ -128,7 +127,8 @@ class Guards:
         if not self._same.hold():  # comparing is slow: most are the same objects
             if self._current_options() != self._options:
                 return "the options of an optimizer"
-            for now, flags in self._flags:
+            for module, flags in self._flags:
+                now = _flags(module)
                 if not flags.items() <= now.items():
                     return f"the attribute '{next(f for f in flags.items() if f not in now.items())[0]}' of a module"
             self._same = self._note_values()
@@ -147,9 +147,10 @@ class Guards:
     def _note_values(self) -> Links:
         """Where the flags and the options are: values that compare equal later may be other objects."""
         noted = Links()
-        for attributes, flags in self._flags:
+        for module, flags in self._flags:
+            noted.add_count(vars(module))  # one more may take the place of its class's
             for name in flags:
-                noted.add(attributes, name)
+                noted.add(next(where for where in _places(module) if name in where), name)
         for slot in self._slots:
             groups = noted.add(vars(slot.optimizer), "param_groups")
             for index in range(len(groups)):
@@ -164,6 +165,20 @@ class Guards:
             for slot in self._slots
             for group in slot.groups
         ]
+
+
+def _places(module: Any) -> list[Mapping[str, Any]]:
+    """Where a module's attributes are looked for: in itself, then in the classes that users or we wrote."""
+    kinds = [vars(kind) for kind in type(module).__mro__ if kind.__module__.partition(".")[0] not in _WITHOUT_FLAGS]
+    return [vars(module), *kinds]
+
+
+def _flags(module: Any) -> dict[str, Any]:
+    """The plain values among a module's attributes."""
+    found: dict[str, Any] = {}
+    for where in reversed(_places(module)):
+        found |= {name: value for name, value in where.items() if isinstance(value, _SCALARS) and name[:2] != "__"}
+    return found
 
 
 def _note_parts(within: Sequence[dict[str, Any]]) -> Links:

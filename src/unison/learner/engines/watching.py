@@ -167,10 +167,17 @@ class _Same:
         return isinstance(other, _Same) and other._value is self._value
 
 
+def class_value(kind: type, name: str) -> Any:
+    """What an attribute is by an object's class, if that is data and no method, property or the like; else None."""
+    found: Any = next((vars(each)[name] for each in kind.__mro__ if name in vars(each)), None)
+    return None if hasattr(found, "__get__") else found
+
+
 class Attributes:
     """The attributes of an object, frozen; looked at once between two renewals, the same object while equal."""
 
     def __init__(self, target: Any) -> None:
+        self._target: object = target
         self._attributes: dict[str, Any] = vars(target)
         self._values: dict[str, Any] = {}
         self._looked: set[str] = set()
@@ -182,7 +189,8 @@ class Attributes:
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._looked:
-            now = frozen(self._attributes.get(name))
+            own = name in self._attributes
+            now = frozen(self._attributes[name] if own else class_value(type(self._target), name))
             if name not in self._values or self._values[name] != now:
                 self._values[name] = now
             self._looked.add(name)
@@ -223,7 +231,8 @@ class Spy:
 def _spying_class(base: Any, note_read: Callable[[str, Any], None], note_write: Callable[[str], None]) -> type:
     def __getattribute__(self: Any, name: str) -> Any:
         value = base.__getattribute__(self, name)
-        if not name.startswith("__") and name in base.__getattribute__(self, "__dict__"):
+        is_own = name in base.__getattribute__(self, "__dict__")
+        if not name.startswith("__") and (is_own or class_value(base, name) is not None):
             note_read(name, value)
         return value
 

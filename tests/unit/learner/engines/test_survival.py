@@ -9,6 +9,7 @@ import torch
 
 from support.engines import CHOICE, VECTOR, Case, assert_agree
 from unison import SingleAgentRLModuleSpec
+from unison.algorithms import PPOLearner
 from unison.types import ALL_MODULES
 
 SPEC = SingleAgentRLModuleSpec(observation_space=VECTOR, action_space=CHOICE, model_config={"hidden_sizes": (16,)})
@@ -237,3 +238,45 @@ def test_a_module_with_fewer_rows_or_none() -> None:
             }
             learner.update_from_batch(batch, minibatch_size=8, num_iters=2)
         assert_agree(*learners)
+
+
+class Scaled(PPOLearner):
+    """Its loss reads numbers that classes hold."""
+
+    scale = 1.0
+
+    def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: Any) -> Any:
+        loss = super().compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
+        return loss * self.scale * self.module[module_id].encoder.scale
+
+
+class ScaledEncoder(torch.nn.Module):
+    scale = 1.0
+
+    def __init__(self, encoder: Any) -> None:
+        super().__init__()
+        self.inner, self.output_size = encoder, encoder.output_size
+
+    def forward(self, observations: Any) -> Any:
+        return self.inner(observations)
+
+
+class WithScaledEncoders(Scaled):
+    def _make_module(self) -> Any:
+        modules = super()._make_module()
+        for module_id in modules:
+            modules[module_id].encoder = ScaledEncoder(modules[module_id].encoder)
+        return modules
+
+
+@pytest.mark.parametrize("where", ["the learner", "its class", "a module", "the class of a module"])
+def test_numbers_that_classes_hold_are_followed(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(cls=WithScaledEncoders, optimizer="sgd", lr=1e-2, grad_clip=None, passes=2)
+    learners = both(case)
+    for seed in range(4):
+        if seed == 2:
+            for learner in learners:
+                encoder: Any = learner.module["default_policy"].encoder
+                place = {"the learner": learner, "its class": Scaled, "a module": encoder}.get(where, ScaledEncoder)
+                monkeypatch.setattr(place, "scale", 0.25)
+        update_both(case, learners, seed)

@@ -153,7 +153,8 @@ def lower(node: fx.Node, site: Site, args: Any, kwargs: Any, cuts: Mapping[int, 
             return _by_entry(lowering, site, args, kwargs, own)
         if name == "slice.Tensor" and (span := _span(sum(given[0].cuts.lengths), *args[1:])) is not None:
             return given[0].between(*span)
-        if name in _OF_ALL and args[1:] in ((), ([],)) and not kwargs:
+        is_exact = site.dtype in (jnp.float32, jnp.float64)
+        if name in _OF_ALL and args[1:] in ((), ([],)) and not kwargs and is_exact:
             return lowering(site, jnp.stack([lowering(site, array) for array in given[0].arrays]))
     args, kwargs = map_aggregate((args, kwargs), whole)
     return lowering(site, *args, **kwargs)

@@ -12,8 +12,8 @@ from unison.learner.engines.lowering.pieces import Cuts, find_cuts, in_pieces, w
 from unison.learner.engines.lowering.table import Array, jax, jnp, lax
 from unison.learner.engines.traced import TracedStep
 
-_AT_ONCE = 1 << 25
-"""Bytes up to which the rows of all steps are picked before the first."""
+_AT_ONCE = 1 << 26
+"""Bytes up to which the rows of all steps are picked before the first, of all columns and all modules side by side."""
 _SIDE_BY_SIDE = 18_000_000
 """Bytes of all values of a step up to which modules side by side are faster than one after another. Side by side they
 share the cost of beginning each operation; with more, the second cache no longer holds what they work on."""
@@ -42,7 +42,7 @@ class Steps:
     def __init__(self, traced: TracedStep) -> None:
         module, state = traced.graph.module, traced.graph.inputs()[0]
         self._whole = _Step(to_jax(module), {})
-        self._widest = max(1, _SIDE_BY_SIDE // _size(module.graph))
+        self._widest = 1 if _has_convolutions(module.graph) else max(1, _SIDE_BY_SIDE // _size(module.graph))
         self._gathers = traced.gathers
         self._kept = [not scratch for scratch in traced.scratch]
         self._num_metrics = traced.layout.num_metrics
@@ -62,7 +62,7 @@ class Steps:
         Returns:
             The new state, the metrics [room, M] and the other outputs of the last step.
         """
-        inputs = (captured, self._rows(columns, indices), shares, noise)
+        inputs = (captured, self._rows(columns, indices, 1), shares, noise)
         if room.shape[0] == 1:  # without a loop nothing of the state is copied to be carried through it
             new, row, left = self._take(self._whole, 0, state, *inputs)
             return new, row[None], left
@@ -94,7 +94,7 @@ class Steps:
         def update(
             state: Any, captured: Any, columns: Any, indices: Any, shares: Any, noise: Any, count: Any, room: Any
         ) -> Any:
-            own = (captured, self._rows(columns, indices), shares, noise)
+            own = (captured, self._rows(columns, indices, width), shares, noise)
             return self._loop(self._in_pieces_for(width), state, own, most, room.shape[0], count)
 
         return jax.vmap(update)(*inputs)
@@ -118,8 +118,11 @@ class Steps:
         new, logged, left = lax.fori_loop(0, count, body, (step.cut(state), logged, left))
         return [whole(vector) for vector in new], logged, left
 
-    def _rows(self, columns: Any, indices: Any) -> list[Rows | None]:
-        made = {gather: _rows_of(columns[gather[0]], indices[gather[1]]) for gather in self._gathers if gather}
+    def _rows(self, columns: Any, indices: Any, width: int) -> list[Rows | None]:
+        """For each leaf that is rows, what gives them; `width` of such modules are side by side."""
+        found = {gather: (columns[gather[0]], indices[gather[1]]) for gather in self._gathers if gather}
+        size = sum(index.size * column.nbytes // column.shape[0] for column, index in found.values())
+        made = {gather: _rows_of(*pair, at_once=width * size <= _AT_ONCE) for gather, pair in found.items()}
         return [made[gather] if gather else None for gather in self._gathers]
 
     def _take(
@@ -141,11 +144,16 @@ class Steps:
         return new, row, outputs[self._num_metrics :]
 
 
-def _rows_of(column: Array, index: Array) -> Rows:
+def _rows_of(column: Array, index: Array, *, at_once: bool) -> Rows:
     """A column's rows by the index [steps, B] of each step."""
-    if index.size * column.nbytes > _AT_ONCE * column.shape[0]:
-        return lambda number: column[index[number]]
-    return column[index].__getitem__
+    if at_once:
+        return column[index].__getitem__
+    return lambda number: column[index[number]]
+
+
+def _has_convolutions(graph: fx.Graph) -> bool:
+    """Whether it has what XLA does slower for several modules at once than for each."""
+    return any("convolution" in str(node.target) for node in graph.nodes)
 
 
 def _size(graph: fx.Graph) -> int:
