@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from torch import Tensor, fx
@@ -55,18 +55,29 @@ class Steps:
         self._in_pieces_for = in_pieces_for
 
     def update(
-        self, state: Any, captured: Any, columns: Any, indices: Any, shares: Any, noise: Any, count: Any, room: Any
+        self,
+        state: Any,
+        captured: Any,
+        columns: Any,
+        indices: Any,
+        shares: Any,
+        noise: Any,
+        count: Any,
+        room: Any,
+        *,
+        width: int = 1,
+        most: Any = None,
     ) -> tuple[list[Array], Array, list[Array]]:
-        """Take `count` steps, of at most as many as `room` is long.
+        """Take `count` steps, of at most as many as `room` is long; one of `width` side by side waits up to `most`.
 
         Returns:
             The new state, the metrics [room, M] and the other outputs of the last step.
         """
-        inputs = (captured, self._rows(columns, indices, 1), shares, noise)
+        inputs = (captured, self._rows(columns, indices, width), shares, noise)
         if room.shape[0] == 1:  # without a loop nothing of the state is copied to be carried through it
             new, row, left = self._take(self._whole, 0, state, *inputs)
             return new, row[None], left
-        return self._loop(self._in_pieces_for(1), state, inputs, count, room.shape[0])
+        return self._loop(self._in_pieces_for(width), state, inputs, count, room.shape[0], most)
 
     def update_several(self, *inputs: Any) -> Any:
         """As `update`, for what lies along the first axis of each array: some side by side, and these in turn."""
@@ -80,33 +91,19 @@ class Steps:
             return array.reshape(places, *array.shape[2:])
 
         def turn(own: Any) -> Any:
-            return self._update_side_by_side(width, *own)
+            *_, counts, _ = own
+            return jax.vmap(partial(self.update, width=width, most=jnp.max(counts)))(*own)
 
         return jax.tree.map(in_one_row, lax.map(turn, jax.tree.map(in_turns, inputs)))
 
-    def _update_side_by_side(self, width: int, *inputs: Any) -> Any:
-        """Each takes its own count of steps, and waits for the others while they take more."""
-        counts, room = inputs[-2:]
-        if room.shape[1] == 1:
-            return jax.vmap(self.update)(*inputs)
-        most = jnp.max(counts)
-
-        def update(
-            state: Any, captured: Any, columns: Any, indices: Any, shares: Any, noise: Any, count: Any, room: Any
-        ) -> Any:
-            own = (captured, self._rows(columns, indices, width), shares, noise)
-            return self._loop(self._in_pieces_for(width), state, own, most, room.shape[0], count)
-
-        return jax.vmap(update)(*inputs)
-
-    def _loop(self, step: _Step, state: Any, inputs: Any, count: Any, room: int, own_count: Any = None) -> Any:
-        """Take `count` steps, of which only the first `own_count` leave anything, if that is given."""
+    def _loop(self, step: _Step, state: Any, inputs: Any, count: Any, room: int, most: Any) -> Any:
+        """Take `count` steps, or if that is given `most`, of which only the first `count` leave anything."""
 
         def body(number: Any, carry: Any) -> Any:
             carried, logged, left = carry
 
             def if_own(new: Array, old: Array) -> Array:
-                return new if own_count is None else jnp.where(number < own_count, new, old)
+                return new if most is None else jnp.where(number < count, new, old)
 
             new, row, new_left = self._take(step, number, carried, *inputs)
             new, left = jax.tree.map(if_own, (step.cut(new), new_left), (carried, left))
@@ -115,7 +112,7 @@ class Steps:
         shapes = jax.eval_shape(lambda: self._take(self._whole, 0, state, *inputs))
         logged = jnp.zeros((room, *shapes[1].shape), jnp.float32)
         left = [jnp.zeros(s.shape, s.dtype) for s in shapes[2]]
-        new, logged, left = lax.fori_loop(0, count, body, (step.cut(state), logged, left))
+        new, logged, left = lax.fori_loop(0, count if most is None else most, body, (step.cut(state), logged, left))
         return [whole(vector) for vector in new], logged, left
 
     def _rows(self, columns: Any, indices: Any, width: int) -> list[Rows | None]:
