@@ -20,8 +20,10 @@ from unison.learner_group.ray.worker import Message, RayWorker
 Ref = Any
 """An object in Ray's store, that is or will be there."""
 ActorHandle = Any
+_STARTS_OF_A_SERVER = 3
 _WATCH = "watch"  # the threads of a worker that answer while its object is busy
 
+_log = logging.getLogger("unison")
 _lock = threading.Lock()
 _leases: "set[RayCluster]" = set()
 _is_ours = False  # whether the connection that this process has was made here
@@ -195,7 +197,7 @@ def _actor_class(ray: Any) -> Any:
 
 def _connect(ray: Any, address: str | None, cpus: float) -> None:
     if address and address.startswith("ray://"):
-        ray.init(address)
+        _connect_client(ray, address)
     elif address and address != "local":
         ray.init(address, log_to_driver=False, logging_level="error")
     else:
@@ -206,6 +208,21 @@ def _connect(ray: Any, address: str | None, cpus: float) -> None:
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level="error",
+            )
+
+
+def _connect_client(ray: Any, address: str) -> None:
+    """Ask the head node for a server of our own there; one that ends while it starts is asked for again."""
+    for left in reversed(range(_STARTS_OF_A_SERVER)):
+        try:
+            ray.init(address)
+            return
+        except ConnectionAbortedError as error:
+            if not left:
+                raise
+            reason = str(error).strip().rpartition("\n")[2]
+            _log.warning(
+                "The head node of %s gave no server: %s Asking again, at most %d times.", address, reason, left
             )
 
 
