@@ -133,7 +133,8 @@ class TensorConverter:
 
     def _tensor(self, name: str, leaf: _Leaf) -> torch.Tensor:
         if isinstance(leaf, np.ndarray):
-            own = leaf if leaf.flags.writeable else leaf.copy()
+            is_fit = leaf.flags.writeable and leaf.dtype.isnative and min(leaf.strides, default=0) >= 0
+            own = leaf if is_fit else leaf.astype(leaf.dtype.newbyteorder("="), order="C")  # torch takes no other
             tensor = torch.from_numpy(own)  # pyright: ignore[reportUnknownMemberType]  # torch leaves it untyped
         else:
             tensor = torch.as_tensor(leaf).detach()

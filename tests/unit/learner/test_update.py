@@ -62,6 +62,24 @@ def test_every_kind_of_batch_gives_the_same_update(kind: str) -> None:
     assert_same(weights(reference), weights(learner))
 
 
+@pytest.mark.parametrize("kind", ["reversed", "foreign byte order", "with gradient", "bfloat16"])
+def test_columns_that_torch_or_numpy_take_reluctantly_are_the_same_numbers(kind: str) -> None:
+    first, second = make_learner(), make_learner()
+    columns = make_columns(8)
+    if kind == "bfloat16":
+        columns["obs"] = columns["obs"].round()  # which it holds exactly
+    change: Any = {
+        "reversed": lambda a: np.ascontiguousarray(a[::-1])[::-1],
+        "foreign byte order": lambda a: a.astype(a.dtype.newbyteorder("S")),
+        "with gradient": lambda a: torch.tensor(a, requires_grad=a.dtype.kind == "f"),
+        "bfloat16": lambda a: torch.tensor(a).bfloat16(),
+    }[kind]
+    changed = {n: change(c) for n, c in columns.items() if kind != "bfloat16" or n == "obs"}
+    results = [learner.update_from_batch(batch) for learner, batch in ((first, columns), (second, columns | changed))]
+    assert_same(weights(first), weights(second))
+    assert results[0][ALL_MODULES]["num_env_steps_trained"] == results[1][ALL_MODULES]["num_env_steps_trained"] == 8
+
+
 @pytest.mark.parametrize(("rows", "size", "iters"), [(32, 8, 3), (33, 8, 2), (5, 8, 2), (16, None, 2)])
 def test_every_row_is_used_once_per_pass(rows: int, size: int | None, iters: int) -> None:
     seen: Counter[float] = Counter()

@@ -135,7 +135,7 @@ class SACLearner(TorchLearner):
         )
         qs = fwd_out[QS]
         if module.is_discrete:
-            chosen = (batch[Columns.ACTIONS] - cast("spaces.Discrete", module.action_space).start).to(torch.int64)
+            chosen = batch[Columns.ACTIONS].to(torch.int64) - int(cast("spaces.Discrete", module.action_space).start)
             qs = qs.gather(-1, chosen.expand(2, -1).unsqueeze(-1)).squeeze(-1)
         critic_loss = twin_critic_loss(qs, targets, weights=batch.get(Columns.WEIGHTS))
         values, logp = self._policy_values(module, batch, fwd_out, alpha)

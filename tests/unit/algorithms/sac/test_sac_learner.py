@@ -206,3 +206,13 @@ def test_dict_observations_and_action_masks() -> None:
     results = learner.update_from_batch(batch)[M]
     assert all(np.isfinite(value) for value in results.values() if isinstance(value, float))
     assert results["entropy"] <= math.log(2) + 1e-5
+
+
+def test_two_actions_may_be_booleans() -> None:
+    first, second = (make(gym.spaces.Discrete(2)) for _ in range(2))
+    batch = sac_batch(8, 1, CHOICE)
+    chosen = batch["actions"] > 0
+    first.update_from_batch(batch | {"actions": chosen.astype(np.int64)})
+    second.update_from_batch(batch | {"actions": chosen})
+    for name, value in weights(first).items():
+        np.testing.assert_array_equal(weights(second)[name], value, err_msg=name)
