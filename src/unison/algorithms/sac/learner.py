@@ -118,7 +118,8 @@ class SACLearner(TorchLearner):
         Args:
             module_id: the module.
             config: its SACConfig.
-            batch: columns [B, ...]; `n_steps` and `weights` [B] where the replay gives them.
+            batch: columns [B, ...]; `n_steps` and `weights` [B] where the replay gives them, `loss_mask` [B] where
+                some rows do not count.
             fwd_out: what SACModule.forward_train returns.
 
         Returns:
@@ -137,11 +138,12 @@ class SACLearner(TorchLearner):
         if module.is_discrete:
             chosen = batch[Columns.ACTIONS].to(torch.int64) - int(cast("spaces.Discrete", module.action_space).start)
             qs = qs.gather(-1, chosen.expand(2, -1).unsqueeze(-1)).squeeze(-1)
-        critic_loss = twin_critic_loss(qs, targets, weights=batch.get(Columns.WEIGHTS))
+        mask = batch.get(Columns.LOSS_MASK)
+        critic_loss = twin_critic_loss(qs, targets, mask, weights=batch.get(Columns.WEIGHTS))
         values, logp = self._policy_values(module, batch, fwd_out, alpha)
-        policy_loss = actor_loss(values)
+        policy_loss = actor_loss(values, mask)
         goal = _target_entropy(module, config)
-        alpha_loss = temperature_loss(module.log_alpha, logp, goal)
+        alpha_loss = temperature_loss(module.log_alpha, logp, goal, mask)
         if self.config.replay_prioritized:
             found = (qs.detach() - targets).abs().mean(0)
             self._td_errors[module_id].index_copy_(0, batch[ROW], found.to(self._td_errors[module_id].dtype))
@@ -150,9 +152,9 @@ class SACLearner(TorchLearner):
             "policy_loss": policy_loss,
             "alpha_loss": alpha_loss,
             "alpha": alpha,
-            "entropy": -masked_mean(logp),
+            "entropy": -masked_mean(logp, mask),
             "target_entropy": float(goal),
-            "qf_mean": masked_mean(qs.mean(0)),
+            "qf_mean": masked_mean(qs.mean(0), mask),
         }
         self.metrics.log_dict(metrics, key=module_id)
         return critic_loss + policy_loss + alpha_loss

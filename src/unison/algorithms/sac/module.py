@@ -147,7 +147,9 @@ class SACModule(RLModule):
 
     def batch_statistics(self, batch: Mapping[str, Tree]) -> dict[str, Moments]:
         """The moments of the batch's observations, if the module normalizes them."""
-        return {} if self.normalizer is None else self.normalizer.moments(batch[Columns.OBS])
+        if self.normalizer is None:
+            return {}
+        return self.normalizer.moments(batch[Columns.OBS], batch.get(Columns.LOSS_MASK))
 
     def merge_statistics(self, statistics: Mapping[str, Moments]) -> None:
         """Add moments to the observation normalizer."""

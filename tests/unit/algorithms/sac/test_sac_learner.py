@@ -216,3 +216,17 @@ def test_two_actions_may_be_booleans() -> None:
     second.update_from_batch(batch | {"actions": chosen})
     for name, value in weights(first).items():
         np.testing.assert_array_equal(weights(second)[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("actions", [BOX, CHOICE], ids=["box", "discrete"])
+def test_rows_that_are_masked_out_do_not_count(actions: gym.Space[Any]) -> None:
+    model = {"hidden_sizes": (16, 16), "normalize_observations": True}
+    config = sac_config().rl_module(model_config=model)
+    alone, padded = (config.build_learner(spaces={M: (OBS, actions)}) for _ in range(2))
+    batch = sac_batch(12, 1, actions) | ({} if actions is CHOICE else noise(12))
+    results = alone.update_from_batch({name: column[:8] for name, column in batch.items()})
+    others = padded.update_from_batch(batch | {"loss_mask": np.arange(12) < 8})
+    for name, value in weights(alone).items():
+        np.testing.assert_allclose(weights(padded)[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+    for name, value in results[M].items():
+        assert others[M][name] == pytest.approx(value, rel=1e-4), name
