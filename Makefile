@@ -45,7 +45,7 @@ clean:  ## Remove the virtual environment and what was built
 		|| { echo "Unison needs Python 3.11 to 3.13; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@echo "Setting up .venv (once; a minute or two)"
 	@$(PYTHON) -m venv .venv
-	@$(PIP_INSTALL) hatchling editables
+	@$(PIP_INSTALL) hatchling editables setuptools
 	@touch $@
 
 .venv/.train: EXTRAS := plots
