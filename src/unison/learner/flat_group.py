@@ -7,6 +7,7 @@ so whoever reads or writes them sees the same numbers.
 """
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from unison.learner.update_rules import Options, UpdateRule
 from unison.types import ParamRef
 
 Parameter = torch.nn.Parameter
+_requires_grad = attrgetter("requires_grad")
 
 
 class FlatGroup:
@@ -55,6 +57,8 @@ class FlatGroup:
         """Adopt what others may have changed: tensors replaced (a moved module, a loaded state), the learning rate."""
         if not self._is_bound():
             self._allocate()
+        if len(set(map(_requires_grad, self.refs.values()))) > 1:
+            self.is_uniform = False  # Frozen ones take no steps.
         self.lr.fill_(float(self.options["lr"]))
 
     def look_at_counts(self) -> None:
@@ -106,12 +110,14 @@ class FlatGroup:
     def step(self, skip: Tensor, missing: set[ParamRef], *, fused: bool) -> None:
         """Move the parameters by the flat gradient, unless `skip` is 1; those in `missing` stay as they are."""
         assert self._rule is not None
+        if len(missing) == len(self.refs):
+            return
         kept = self._parts(missing) if missing else []
         saved = [part.clone() for part in kept]
         self.count.add_(1 - skip)
         self.is_uniform = self.is_uniform and not missing
         # Parameters that were left out of steps are at an earlier step of their own.
-        count = self.count[0] if self.is_uniform else self.count.repeat_interleave(self._sizes_on_device())
+        count = self.count[0] if self.is_uniform else self._count_of_entries()
         fused = fused and self.is_uniform
         self._rule.step(self.options, self.parameters, self.gradients, self.moments, count, self.lr, skip, fused=fused)
         for part, value in zip(kept, saved, strict=True):
@@ -122,8 +128,9 @@ class FlatGroup:
         parts = flat.split_with_sizes(self._sizes)
         return [part.view(p.shape) for part, p in zip(parts, self.refs.values(), strict=True)]
 
-    def _sizes_on_device(self) -> Tensor:
-        return torch.tensor(self._sizes, device=self.count.device)
+    def _count_of_entries(self) -> Tensor:
+        """The count [N] of each entry's parameter, by operations whose shapes depend on no values."""
+        return torch.cat([count.expand(size) for count, size in zip(self.count.unbind(), self._sizes, strict=True)])
 
     def _moment_names(self) -> tuple[str, ...]:
         return self._rule.moments if self._rule else ()

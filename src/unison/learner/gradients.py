@@ -1,6 +1,7 @@
 """From losses to the gradients that a step applies: differentiate, gather, clip."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
 from typing import Protocol
 
 import torch
@@ -55,24 +56,19 @@ def clip_gradients(gradients: Sequence[Tensor], *, grad_clip: float | None, grad
 def differentiate(loss: Tensor, slots: Sequence[OptimizerSlot], precision: Precision) -> Gradients:
     """The gradient of `loss` for each parameter of `slots`, as views of their flat buffers.
 
-    A parameter that the loss does not reach has gradient 0.
+    A parameter that the loss does not reach has gradient 0, one that is frozen (`requires_grad_(False)`) has none.
     """
     groups = [group for slot in slots for group in slot.groups]
-    params = [p for group in groups for p in group.refs.values()]
-    if loss.requires_grad:
-        found = torch.autograd.grad(precision.scale(loss), params, allow_unused=True)
+    params = [p for group in groups for p in group.refs.values() if p.requires_grad]
+    if loss.requires_grad and params:
+        found: Iterator[Tensor | None] = iter(torch.autograd.grad(precision.scale(loss), params, allow_unused=True))
     else:
-        found = [None] * len(params)
-    index = 0
+        found = repeat(None)
     for group in groups:
-        parts = found[index : index + len(group.refs)]
-        index += len(group.refs)
-        flat = [
-            torch.zeros_like(p).reshape(-1) if g is None else g.reshape(-1)
-            for g, p in zip(parts, group.refs.values(), strict=True)
-        ]
+        parts = [(p, next(found) if p.requires_grad else None) for p in group.refs.values()]
+        flat = [torch.zeros_like(p).reshape(-1) if g is None else g.reshape(-1) for p, g in parts]
         group.gradients.copy_(precision.unscale(torch.cat(flat)))
-    return {ref: view for group in groups for ref, view in group.gradient_views.items()}
+    return {ref: view for slot in slots for ref, view in slot.training_views.items()}
 
 
 class GradientExchange:
@@ -103,7 +99,7 @@ class GradientExchange:
                 flat.add_(kept)
         if self._collective.world_size > 1:
             self._sum_over_ranks(flats)
-        return {ref: view for slot in slots for ref, view in slot.gradient_views.items()}
+        return {ref: view for slot in slots for ref, view in slot.training_views.items()}
 
     def clear(self) -> None:
         """Forget what was set aside (an update failed)."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from unison.config.schedule import Schedule
+from unison.errors import OptimizerError
 from unison.learner.flat_group import FlatGroup, Parameter, non_finite
 from unison.learner.update_rules import rule_for
 from unison.types import ModuleID, ParamRef
@@ -45,6 +46,7 @@ class OptimizerSlot:
         self._first_settings = [
             {name: value for name, value in options.items() if name != "params"} for options in optimizer.param_groups
         ]
+        self._registered = self._current_params()
         self.rule, self.own_step_reason = rule_for(optimizer)
         names = {param: ref for ref, param in refs.items()}
         self.groups: list[FlatGroup] = []
@@ -56,6 +58,29 @@ class OptimizerSlot:
         device = self.groups[0].parameters.device
         self.non_finite_steps = torch.zeros((), device=device)
         self.found_non_finite = torch.zeros((), device=device)
+
+    def check(self) -> None:
+        """Raise `OptimizerError` if the optimizer has other param groups, or settings that its rule can't honour."""
+        groups = self.optimizer.param_groups
+        where = f"Optimizer '{self.name}' of module '{self.module_id}'"
+        if self._current_params() != self._registered:
+            sizes = [len(params) for params in self._registered], [len(options["params"]) for options in groups]
+            raise OptimizerError(
+                f"{where} was registered with {sizes[0]} parameters in its param groups and now has {sizes[1]}, or "
+                "others, or in another order. Put the groups back; give parameters that have no optimizer one of their "
+                "own by register_optimizer(), and let others rest by requires_grad_(False)."
+            )
+        for options in groups if self.rule is not None else ():
+            reason = self.rule.refusal(options)
+            if reason is not None:
+                raise OptimizerError(
+                    f"{where} has {reason}, which it did not have when it was registered. Set it back, or set it before "
+                    "register_optimizer() in configure_optimizers_for_module()."
+                )
+
+    def _current_params(self) -> list[list[int]]:
+        """The parameters of each group, by identity: to compare tensors is slow."""
+        return [list(map(id, options["params"])) for options in self.optimizer.param_groups]
 
     def sync(self) -> None:
         """Adopt what changed from outside since the last update; start counting non-finite steps anew."""
@@ -73,6 +98,11 @@ class OptimizerSlot:
     def gradient_views(self) -> dict[ParamRef, Tensor]:
         """A view into the flat gradients for each parameter; a gradient written there needs no copy."""
         return {ref: view for group in self.groups for ref, view in group.gradient_views.items()}
+
+    @property
+    def training_views(self) -> dict[ParamRef, Tensor]:
+        """The gradient views of the parameters that train; the others are frozen, and have no gradient."""
+        return {ref: view for ref, view in self.gradient_views.items() if self.refs[ref].requires_grad}
 
     @property
     def flat_gradients(self) -> list[Tensor]:

@@ -30,7 +30,9 @@ def get_slot_state(slot: OptimizerSlot) -> dict[str, Any]:
 
     Raises:
         StateError: the optimizer keeps something else than tensors and numbers.
+        OptimizerError: it has other param groups than it was registered with.
     """
+    slot.check()
     settings = [
         {name: _plain(value) for name, value in options.items() if name != "params"}
         for options in slot.optimizer.param_groups
@@ -53,6 +55,7 @@ def check_slot_state(slot: OptimizerSlot, state: Mapping[str, Any], foreign: Col
         foreign: parameters of the module that another module's optimizer moves; what the state says of them is
             passed over.
     """
+    slot.check()
     where = f"Optimizer '{slot.name}' of module '{slot.module_id}'"
     missing = {"class", "settings", "moments"} - state.keys()
     if missing:

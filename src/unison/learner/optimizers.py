@@ -74,6 +74,11 @@ class Optimizers:
         present = set(module_ids)
         return [s for (m, _), s in self.slots.items() if m == ALL_MODULES or not present.isdisjoint(s.users)]
 
+    def check(self) -> None:
+        """Raise what `OptimizerSlot.check` does; to be called before settings are read."""
+        for slot in self.slots.values():
+            slot.check()
+
     def is_owned(self, parameter: Parameter) -> bool:
         """Whether a parameter has an optimizer."""
         return id(parameter) in self._owners

@@ -38,9 +38,8 @@ class Snapshot:
         self._rng = learner.generator.get_state()
         self._results = learner.results
         # Schedules move the rates and coefficients of all modules, also of those without rows.
-        self._settings = [
-            (s, [settings_of(o) for o in s.optimizer.param_groups]) for s in learner.optimizers.slots.values()
-        ]
+        self._groups = [(s, list(s.optimizer.param_groups), _settings(s)) for s in learner.optimizers.slots.values()]
+        self._uniform = [(group, group.is_uniform) for slot in self._slots for group in slot.groups]
         self._own_states = {
             id(s): copy.deepcopy(s.optimizer.state_dict()) for s in self._slots if s.own_step_reason is not None
         }
@@ -67,10 +66,13 @@ class Snapshot:
         self._learner.metrics.collect()
         self._learner.exchange.clear()
         self._learner.results = self._results
-        for slot, settings in self._settings:
+        for slot, groups, settings in self._groups:
+            slot.optimizer.param_groups[:] = groups
             put_settings_back(slot, settings)
             if id(slot) in self._own_states:
                 slot.optimizer.load_state_dict(self._own_states[id(slot)])
+        for group, is_uniform in self._uniform:
+            group.is_uniform = is_uniform
 
 
 def tensors_of(
@@ -111,11 +113,16 @@ def settings_of(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _settings(slot: OptimizerSlot) -> list[dict[str, Any]]:
+    """The param groups of an optimizer, each with a list of its own of its parameters."""
+    return [{**settings_of(options), "params": list(options["params"])} for options in slot.optimizer.param_groups]
+
+
 def put_settings_back(slot: OptimizerSlot, settings: Sequence[dict[str, Any]]) -> None:
     """Give the param groups of an optimizer what `settings_of` took from them."""
     for options, old in zip(slot.optimizer.param_groups, settings, strict=True):
         for name, value in old.items():
-            if isinstance(value, Tensor) and isinstance(options[name], Tensor):
+            if isinstance(value, Tensor) and isinstance(options.get(name), Tensor):
                 options[name].copy_(value)
             else:
                 options[name] = value

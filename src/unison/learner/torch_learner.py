@@ -176,6 +176,7 @@ class TorchLearner(TorchOptimization, TorchState):
         Args:
             module_ids: of these modules only; None: of all, and the schedules stand where training stands.
         """
+        self.optimizers.check()
         for slot in self.optimizers.slots.values():
             if module_ids is None or slot.module_id in module_ids:
                 slot.reset_settings()

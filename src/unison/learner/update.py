@@ -40,6 +40,7 @@ def run_update(
     columns = _tensors(learner, batch)
     plan = _plan(learner, columns, minibatch_size, num_iters)
     prepared = time.perf_counter()
+    learner.optimizers.check()  # Of all modules: schedules move the rates of those without rows as well.
     for slot in learner.optimizers.active(columns):
         slot.sync()
     snapshot = Snapshot(learner, list(columns))
@@ -52,8 +53,10 @@ def run_update(
         learner.before_gradient_based_update(timesteps=steps_so_far)
         if columns:
             columns = learner.complete_columns(columns)
-            for slot in learner.optimizers.active(columns) if has_hooks else ():
-                slot.sync()
+            if has_hooks:
+                learner.optimizers.check()
+                for slot in learner.optimizers.active(columns):
+                    slot.sync()
             steps = learner.engine.run(learner, plan, columns, snapshot.take)
             learner.results = _results(learner, columns, steps, num_iters)
         else:

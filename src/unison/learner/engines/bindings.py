@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from unison.learner.engines.graph import View, external_views
+from unison.learner.engines.group_spy import Setting
 from unison.learner.engines.recording import Untraceable
 from unison.learner.engines.torch_parts import pointers
 from unison.learner.engines.watching import Attributes, Path, frozen, links, resolve, tensors_below
@@ -95,9 +96,16 @@ class Guards:
         learner: the Learner.
         module_ids: the modules that the step concerns.
         read: the Learner's attributes that the step read, as `frozen` shows them.
+        settings: of optimizers, that the step read.
     """
 
-    def __init__(self, learner: "TorchLearner", module_ids: Sequence[str], read: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        learner: "TorchLearner",
+        module_ids: Sequence[str],
+        read: dict[str, Any],
+        settings: Sequence[Setting],
+    ) -> None:
         self._learner = learner
         self._module_ids = tuple(module_ids)
         self._read = read
@@ -105,6 +113,8 @@ class Guards:
         self._configs = [learner.config_for_module(m) for m in module_ids]
         self._slots = learner.optimizers.active(module_ids)
         self._options = self._current_options()
+        # Programs are fed with rates, but a hook that reads one has frozen it; and it may read other optimizers.
+        self._settings = {each: each.value() for each in settings if self._is_to_guard(each)}
         within = [module for m in self._modules for module in m.modules()]
         self._flags = [(module, _flags(module)) for module in within]
         self._same = self._note_values()
@@ -127,6 +137,9 @@ class Guards:
         if not self._same.hold():  # comparing is slow: most are the same objects
             if self._current_options() != self._options:
                 return "the options of an optimizer"
+            for setting, value in self._settings.items():
+                if setting.value() != value:
+                    return str(setting)
             for module, flags in self._flags:
                 now = _flags(module)
                 if not flags.items() <= now.items():
@@ -157,7 +170,16 @@ class Guards:
                 noted.add_all(noted.add(groups, index), but=_FOLLOWED)
             for group in slot.groups:
                 noted.add(vars(group), "is_uniform")
+        for setting in self._settings:
+            group = noted.add(noted.add(vars(setting.slot.optimizer), "param_groups"), setting.index)
+            noted.add_count(group)
+            if setting.name in group:
+                noted.add(group, setting.name)
         return noted
+
+    def _is_to_guard(self, setting: Setting) -> bool:
+        """Whether it is none of the options, which are compared anyway, nor the parameters."""
+        return setting.name != "params" and (setting.name in _FOLLOWED or setting.slot not in self._slots)
 
     def _current_options(self) -> list[tuple[dict[str, Any], bool]]:
         return [

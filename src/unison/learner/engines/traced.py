@@ -12,6 +12,7 @@ from unison.data.tensors import TensorColumns
 from unison.learner.engines.bindings import Bindings, Guards, is_scratch
 from unison.learner.engines.effects import Effects
 from unison.learner.engines.graph import FunctionalGraph, GraphMaker
+from unison.learner.engines.group_spy import GroupSpy
 from unison.learner.engines.rank_sums import TracedCollective, muted
 from unison.learner.engines.recording import Recording, Ref, Untraceable, record, storage_of
 from unison.learner.engines.torch_parts import TRACING, core
@@ -144,7 +145,7 @@ def _trace(
 ) -> TracedStep:
     recorder = _StepRecorder(learner, columns, window, shared=shared)
     first = recorder.run(warm_up=True)
-    recording, spy, left = recorder.run()
+    recording, spy, settings, left = recorder.run()
     differing = recording.difference(first[0])
     if differing is not None:
         raise Untraceable(f"{differing} does something else each time it runs (a Python number that changes?)")
@@ -164,7 +165,8 @@ def _trace(
     unread = [not node.users for node in graph.inputs()[0]]
     scratch = [free and is_scratch(learner, bindings.storages[s]) for free, s in zip(unread, graph.state, strict=True)]
     inputs = [leaf for leaf, _ in leaves(example_minibatches(columns, window, shared))]
-    return TracedStep(graph, inputs, bindings, Guards(learner, window.modules, spy.read), layout, example, scratch)
+    guards = Guards(learner, window.modules, spy.read, settings.read)
+    return TracedStep(graph, inputs, bindings, guards, layout, example, scratch)
 
 
 class _StepRecorder:
@@ -181,17 +183,17 @@ class _StepRecorder:
         self._window = window
         self._shared = shared
 
-    def run(self, *, warm_up: bool = False) -> tuple[Recording, Spy, dict[Path, Ref]]:
+    def run(self, *, warm_up: bool = False) -> tuple[Recording, Spy, GroupSpy, dict[Path, Ref]]:
         """Take the step and undo it; a warm-up lets objects fill their caches."""
         learner = self._learner
         minibatches = self._minibatches()
         step = window_step(learner, self._window)
         context, fused, exchange = learner.step, learner.engine.fused, learner.exchange
         effects = Effects(learner, MOVED_BY_ENGINES)
-        spy = Spy(learner, MOVED_BY_ENGINES)
+        spy, settings = Spy(learner, MOVED_BY_ENGINES), GroupSpy(learner.optimizers.slots.values())
 
         def observed() -> Any:
-            with spy, _plain_rnn():
+            with spy, settings, _plain_rnn():
                 result = step(minibatches)
             effects.compare()
             return result
@@ -210,7 +212,7 @@ class _StepRecorder:
         # Hooks may write into a minibatch; the example has to show what it was.
         fresh = [tensor for _, tensor in leaves(self._minibatches())]
         recording.inputs = [(ref, tensor) for (ref, _), tensor in zip(recording.inputs, fresh, strict=True)]
-        return recording, spy, left
+        return recording, spy, settings, left
 
     def _minibatches(self) -> Minibatches:
         return example_minibatches(self._columns, self._window, self._shared)

@@ -152,10 +152,10 @@ def frozen(value: Any, depth: int = 4) -> Any:
         return {k: frozen(v, depth - 1) for k, v in value.items()}  # pyright: ignore[reportUnknownVariableType]
     if isinstance(value, list | tuple | set | frozenset):
         return [frozen(v, depth - 1) for v in value]  # pyright: ignore[reportUnknownVariableType]
-    return _Same(value)
+    return Same(value)
 
 
-class _Same:
+class Same:
     """Equal only to itself."""
 
     __hash__ = None  # pyright: ignore[reportAssignmentType]
@@ -164,7 +164,7 @@ class _Same:
         self._value = value
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other._value is self._value
+        return isinstance(other, Same) and other._value is self._value
 
 
 def class_value(kind: type, name: str) -> Any:
