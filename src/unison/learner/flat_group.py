@@ -65,7 +65,13 @@ class FlatGroup:
         """See whether all parameters are at the same step; to be called where counts were set from outside."""
         self.is_uniform = bool((self.count == self.count[0]).all())
 
-    def bind(self, buffers: Mapping[str, Tensor]) -> None:
+    def put_back(self, buffers: Mapping[str, Tensor], *, is_uniform: bool) -> None:
+        """Use the buffers of before, where others have taken their place meanwhile."""
+        if self.parameters is not buffers["parameters"] or not self._is_bound():
+            self._bind(buffers)
+        self.is_uniform = is_uniform
+
+    def _bind(self, buffers: Mapping[str, Tensor]) -> None:
         """Use `buffers` (named as `buffers()` names them) from now on; their views are made anew."""
         self.parameters = buffers["parameters"]
         self.gradients = buffers["gradients"]
@@ -74,6 +80,14 @@ class FlatGroup:
         self.last_non_finite = buffers["last_non_finite"]
         self.moments = {name: buffers[name] for name in self._moment_names()}
         self.gradient_views = dict(zip(self.refs, self.views(self.gradients), strict=True))
+        moments = {name: self.views(moment) for name, moment in self.moments.items()}
+        self._links = Links()
+        for i, (p, view) in enumerate(zip(self.refs.values(), self.views(self.parameters), strict=True)):
+            p.data = view
+            if self._rule:
+                self._state[p] = {"step": self.count[i], **{name: parts[i] for name, parts in moments.items()}}
+                self._note(p)
+        self._pointers = pointers(self.refs.values())
 
     def buffers(self) -> dict[str, Tensor]:
         """Everything that a step reads or writes: parameters, gradients, moments [N], count [P], lr (0-d).
@@ -156,16 +170,8 @@ class FlatGroup:
                 buffers[name] = torch.cat([self._old_moment(p, name).reshape(-1) for p in params])
             counts = [float(self._state[p].get("step", 0.0)) if p in self._state else 0.0 for p in params]
             buffers["count"] = torch.tensor(counts, device=flat.device)
-        self.bind(buffers)
+        self._bind(buffers)
         self.look_at_counts()
-        moments = {name: self.views(moment) for name, moment in self.moments.items()}
-        self._links = Links()
-        for i, (p, view) in enumerate(zip(params, self.views(flat), strict=True)):
-            p.data = view
-            if self._rule:
-                self._state[p] = {"step": self.count[i], **{name: parts[i] for name, parts in moments.items()}}
-                self._note(p)
-        self._pointers = pointers(params)
 
     def _note(self, parameter: Parameter) -> None:
         """Remember where the views that make up a parameter's state hang."""

@@ -70,11 +70,11 @@ class OptimizerSlot:
                 "others, or in another order. Put the groups back; give parameters that have no optimizer one of their "
                 "own by register_optimizer(), and let others rest by requires_grad_(False)."
             )
-        for options in groups if self.rule is not None else ():
-            reason = self.rule.refusal(options)
+        for options in groups:
+            reason = self.rule and self.rule.refusal(options)
             if reason is not None:
                 raise OptimizerError(
-                    f"{where} has {reason}, which it did not have when it was registered. Set it back, or set it before "
+                    f"{where} has {reason}, which it did not have when it was registered. Set it back, or before "
                     "register_optimizer() in configure_optimizers_for_module()."
                 )
 

@@ -39,7 +39,7 @@ class Snapshot:
         self._results = learner.results
         # Schedules move the rates and coefficients of all modules, also of those without rows.
         self._groups = [(s, list(s.optimizer.param_groups), _settings(s)) for s in learner.optimizers.slots.values()]
-        self._uniform = [(group, group.is_uniform) for slot in self._slots for group in slot.groups]
+        self._flat = [(group, group.buffers(), group.is_uniform) for slot in self._slots for group in slot.groups]
         self._own_states = {
             id(s): copy.deepcopy(s.optimizer.state_dict()) for s in self._slots if s.own_step_reason is not None
         }
@@ -71,8 +71,8 @@ class Snapshot:
             put_settings_back(slot, settings)
             if id(slot) in self._own_states:
                 slot.optimizer.load_state_dict(self._own_states[id(slot)])
-        for group, is_uniform in self._uniform:
-            group.is_uniform = is_uniform
+        for group, buffers, is_uniform in self._flat:
+            group.put_back(buffers, is_uniform=is_uniform)
 
 
 def tensors_of(

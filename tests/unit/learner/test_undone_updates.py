@@ -120,6 +120,47 @@ def test_one_of_several_learners_goes_back_an_update(
     assert_same_state(before, learner.get_state())
 
 
+class Replacing(Failing):
+    """Puts other tensors in the place of those that it finds, then fails after the steps."""
+
+    def before_gradient_based_update(self, *, timesteps: Any) -> None:
+        optimizer = self.get_optimizer("a")
+        if self.moment == "":
+            return
+        for p in self.module.parameters():
+            p.data = p.data.clone()
+        optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+
+
+class InStepAgain(Failing):
+    """Puts all parameters at the same step, then fails after the steps."""
+
+    def before_gradient_based_update(self, *, timesteps: Any) -> None:
+        if self.moment:
+            for entry in self.get_optimizer("a").state.values():
+                entry["step"].fill_(5.0)
+            self.set_state(self.get_state("optimizer"))
+
+
+@pytest.mark.parametrize("engine", ["eager", "interpreted", "xla"])
+@pytest.mark.parametrize("cls", [Replacing, InStepAgain])
+def test_a_hook_that_replaces_what_it_finds_leaves_no_trace(cls: type[Failing], engine: str) -> None:
+    case, learner, _ = trained(cls, engine, ("a",))
+    next(iter(learner.get_optimizer("a").state.values()))["step"].fill_(1.0)
+    learner.set_state(learner.get_state())
+    before = copy.deepcopy(learner.get_state())
+    learner.moment = "after"
+    with pytest.raises(RuntimeError, match="from user code"):
+        case.update(learner, 2)
+    assert_same_state(before, learner.get_state())
+    learner.moment = ""
+    twin = case.learner(engine)
+    twin.set_state(before)
+    for each in (learner, twin):
+        case.update(each, 2)
+    assert_same_state(twin.get_state(), learner.get_state())
+
+
 def test_a_trace_that_fails_for_good_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case(modules=("a",), passes=2)
     learner = case.learner("interpreted")

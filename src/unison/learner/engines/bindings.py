@@ -171,7 +171,7 @@ class Guards:
             for group in slot.groups:
                 noted.add(vars(group), "is_uniform")
         for setting in self._settings:
-            group = noted.add(noted.add(vars(setting.slot.optimizer), "param_groups"), setting.index)
+            group = noted.add(noted.add(vars(setting.slot.optimizer), "param_groups"), setting.group)
             noted.add_count(group)
             if setting.name in group:
                 noted.add(group, setting.name)

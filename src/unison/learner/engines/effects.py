@@ -24,11 +24,13 @@ class Effects:
         self._root = root
         self._skip = skip
         self._before = dict(walk(root, skip))
+        # A hook may hang what was there already on another, shorter path.
+        self._homes = {id(value): path for path, value in reversed(self._before.items())}
         self._changed: dict[Path, Any] = {}
 
     def compare(self) -> None:
         """Note what differs from before. Call it right after the step."""
-        for path, value in walk(self._root, self._skip):
+        for path, value in walk(self._root, self._skip, self._homes):
             old = self._before.get(path, _ABSENT)
             if value is not old and not _same(old, value):
                 self._changed[path] = value

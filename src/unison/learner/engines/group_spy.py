@@ -1,12 +1,10 @@
 """Which settings the hooks of a step read from the param groups of optimizers: a trace freezes them."""
 
-from collections.abc import Collection, Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torch import Tensor
-
 from unison.learner.engines.recording import Untraceable, current_place
-from unison.learner.engines.watching import Same, frozen
+from unison.learner.engines.watching import frozen
 
 if TYPE_CHECKING:
     from unison.learner.optimizer_slot import OptimizerSlot
@@ -16,13 +14,12 @@ class Setting(NamedTuple):
     """One setting of one param group of an optimizer."""
 
     slot: "OptimizerSlot"
-    index: int
+    group: int
     name: str
 
     def value(self) -> Any:
-        """What it is now, to compare later; a tensor is the same as long as it is the same object."""
-        now: Any = self.slot.optimizer.param_groups[self.index].get(self.name)
-        return Same(now) if isinstance(now, Tensor) else frozen(now)
+        """What it is now, to compare later; tensors are followed, and not compared."""
+        return frozen(self.slot.optimizer.param_groups[self.group].get(self.name))
 
     def __str__(self) -> str:
         return f"the setting '{self.name}' of optimizer '{self.slot.name}' of module '{self.slot.module_id}'"
@@ -35,48 +32,59 @@ class GroupSpy:
         slots: the optimizers; others stand in for their param groups for the time being.
     """
 
-    def __init__(self, slots: Collection["OptimizerSlot"]) -> None:
-        self._slots = slots
-        self._groups = [slot.optimizer.param_groups for slot in slots]
+    def __init__(self, slots: Iterable["OptimizerSlot"]) -> None:
+        self._held = [(slot, slot.optimizer.param_groups) for slot in slots]
+        self._is_active = False
         self.read: list[Setting] = []
 
     def __enter__(self) -> "GroupSpy":
-        for slot, groups in zip(self._slots, self._groups, strict=True):
-            watched: Any = tuple(_Watched(self, slot, index, options) for index, options in enumerate(groups))
+        for slot, groups in self._held:
+            watched: Any = tuple(_Watched(self, slot, number, options) for number, options in enumerate(groups))
             slot.optimizer.param_groups = watched
+        self._is_active = True
         return self
 
     def __exit__(self, *_: object) -> None:
-        for slot, groups in zip(self._slots, self._groups, strict=True):
+        self._is_active = False
+        for slot, groups in self._held:
             slot.optimizer.param_groups = groups
 
-    def note(self, slot: "OptimizerSlot", index: int, name: str) -> None:
+    def note_read(self, setting: Setting) -> None:
         """A setting is being read."""
-        if not any(each.slot is slot and each[1:] == (index, name) for each in self.read):
-            self.read.append(Setting(slot, index, name))
+        if self._is_active and setting not in self.read:
+            self.read.append(setting)
+
+    def refuse_write(self, setting: Setting) -> None:
+        """A setting is about to change; hooks may have kept a group until they may change it."""
+        if self._is_active:
+            raise Untraceable(f"{current_place()} changes {setting} in every step")
 
 
 class _Watched(MutableMapping[str, Any]):
     """Stands in for a param group."""
 
-    def __init__(self, spy: GroupSpy, slot: "OptimizerSlot", index: int, options: dict[str, Any]) -> None:
-        self._spy, self._slot, self._index, self._options = spy, slot, index, options
+    __slots__ = ("_number", "_options", "_slot", "_spy")  # no attributes: hooks may keep it where effects are looked for
+
+    def __init__(self, spy: GroupSpy, slot: "OptimizerSlot", number: int, options: dict[str, Any]) -> None:
+        self._spy, self._slot, self._number, self._options = spy, slot, number, options
 
     def __getitem__(self, name: str) -> Any:
-        self._spy.note(self._slot, self._index, name)
+        self._spy.note_read(self._setting(name))
         return self._options[name]
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self._refuse(name)
+        self._spy.refuse_write(self._setting(name))
+        self._options[name] = value
 
     def __delitem__(self, name: str) -> None:
-        self._refuse(name)
-
-    def _refuse(self, name: str) -> None:
-        raise Untraceable(f"{current_place()} changes {Setting(self._slot, self._index, name)} in every step")
+        self._spy.refuse_write(self._setting(name))
+        del self._options[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._options)
 
     def __len__(self) -> int:
         return len(self._options)
+
+    def _setting(self, name: str) -> Setting:
+        return Setting(self._slot, self._number, name)

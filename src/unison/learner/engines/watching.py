@@ -65,8 +65,13 @@ def _is_foreign(value: Any) -> bool:
     )
 
 
-def walk(root: Any, skip: frozenset[str] = frozenset()) -> Iterator[tuple[Path, Any]]:
-    """Everything below `root`, nearest first, each object once; attributes of `root` in `skip` are passed over."""
+def walk(
+    root: Any, skip: frozenset[str] = frozenset(), homes: Mapping[int, Path] | None = None
+) -> Iterator[tuple[Path, Any]]:
+    """Everything below `root`, nearest first, each object once; attributes of `root` in `skip` are passed over.
+
+    What is below an object in `homes` (paths by identity) goes by the path there, whichever way leads to it now.
+    """
     seen: set[int] = {id(root)}
     level: list[tuple[Path, Any]] = [((), root)]
     count = 0
@@ -83,7 +88,8 @@ def walk(root: Any, skip: frozenset[str] = frozenset()) -> Iterator[tuple[Path, 
                 if isinstance(child, (*_PLAIN, Tensor)) or id(child) in seen:
                     continue
                 seen.add(id(child))
-                following.append(((*path, step), child))
+                home = None if homes is None else homes.get(id(child))
+                following.append(((*path, step) if home is None else home, child))
         level = following
 
 
@@ -152,10 +158,10 @@ def frozen(value: Any, depth: int = 4) -> Any:
         return {k: frozen(v, depth - 1) for k, v in value.items()}  # pyright: ignore[reportUnknownVariableType]
     if isinstance(value, list | tuple | set | frozenset):
         return [frozen(v, depth - 1) for v in value]  # pyright: ignore[reportUnknownVariableType]
-    return Same(value)
+    return _Same(value)
 
 
-class Same:
+class _Same:
     """Equal only to itself."""
 
     __hash__ = None  # pyright: ignore[reportAssignmentType]
@@ -164,7 +170,7 @@ class Same:
         self._value = value
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Same) and other._value is self._value
+        return isinstance(other, _Same) and other._value is self._value
 
 
 def class_value(kind: type, name: str) -> Any:
