@@ -63,7 +63,8 @@ class GroupSpy:
 class _Watched(MutableMapping[str, Any]):
     """Stands in for a param group."""
 
-    __slots__ = ("_number", "_options", "_slot", "_spy")  # no attributes: hooks may keep it where effects are looked for
+    # No attributes that a walk would find: a hook may keep it on the Learner.
+    __slots__ = ("_number", "_options", "_slot", "_spy")
 
     def __init__(self, spy: GroupSpy, slot: "OptimizerSlot", number: int, options: dict[str, Any]) -> None:
         self._spy, self._slot, self._number, self._options = spy, slot, number, options
