@@ -81,7 +81,12 @@ def soft_target(
     Raises:
         BatchError: A shape or a dtype does not fit.
     """
-    check_rows("soft_target", terminateds, rewards=rewards, next_values=next_values)
+    check_rows("soft_target", rewards=rewards, next_values=next_values)
+    if terminateds.shape != rewards.shape or terminateds.dtype is not torch.bool:
+        raise BatchError(
+            f"soft_target: 'terminateds' is {list(terminateds.shape)} of {terminateds.dtype}, but a torch.bool tensor "
+            f"of shape {list(rewards.shape)} is needed (true where the episode terminated)."
+        )
     if isinstance(n_steps, Tensor):
         check_rows("soft_target", rewards=rewards, n_steps=n_steps.to(rewards.dtype))
         discounts = torch.pow(gamma, n_steps.to(rewards.dtype))

@@ -206,6 +206,12 @@ def test_shapes_that_do_not_fit_are_refused(call: Callable[[], Tensor]) -> None:
         call()
 
 
+@pytest.mark.parametrize("terminateds", [torch.zeros(6), torch.zeros(6, 1, dtype=torch.bool)])
+def test_what_is_no_termination_is_called_by_its_name(terminateds: Tensor) -> None:
+    with pytest.raises(BatchError, match=r"'terminateds' is .*true where the episode terminated"):
+        soft_target(normal(6), normal(6), terminateds, gamma=0.9)
+
+
 def test_the_losses_trace_and_compile() -> None:
     def losses(qs: Tensor, logits: Tensor, logp: Tensor, log_alpha: Tensor, ends: Tensor, steps: Tensor) -> Tensor:
         alpha = log_alpha.exp()

@@ -12,6 +12,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from unison.algorithms.sac.columns import check_columns
 from unison.algorithms.sac.module import NEXT_ACTION_DIST_INPUTS, QS, SACModule
 from unison.config import AlgorithmConfig
 from unison.data import Columns
@@ -91,11 +92,12 @@ class SACLearner(TorchLearner):
                 )
 
     def complete_columns(self, columns: Mapping[ModuleID, TensorColumns]) -> dict[ModuleID, TensorColumns]:
-        """Draw the noise of the actions for the whole batch: every rank and every engine has the same."""
+        """Check the batch, and draw the noise of its actions as a whole: every rank and every engine has the same."""
         completed: dict[ModuleID, TensorColumns] = {}
         for module_id, given in columns.items():
             module, own = self._sac_module(module_id), dict(given)
             rows = tree_leaves(given[Columns.OBS])[0].shape[0]
+            check_columns(module_id, given, rows)
             if not module.is_discrete:
                 shape = (2, rows, module.action_distribution.input_size // 2)
                 both = torch.empty(shape).normal_(generator=self.generator).to(self.device)

@@ -196,6 +196,32 @@ def test_mistakes_are_named() -> None:
         sac_config().rl_module(rl_module_spec=spec).build_learner(spaces={M: (OBS, CHOICE)})
 
 
+BAD_COLUMNS: dict[str, tuple[str, Any, str]] = {
+    "floats": ("terminateds", np.full(8, 0.5, np.float32), r"has dtype torch.float32; give booleans"),
+    "integers": ("terminateds", np.zeros(8, np.int64), r"has dtype torch.int64; give booleans"),
+    "two axes": ("terminateds", np.zeros((8, 1), bool), r"has shape \(8, 1\); give one entry a row, shape \(8,\)"),
+    "nested": ("terminateds", {"all": np.zeros(8, bool)}, "is nested; give one array"),
+    "mask of numbers": ("loss_mask", np.ones(8, np.float32), "has dtype torch.float32; give booleans"),
+    "rewards with two axes": ("rewards", np.zeros((8, 1), np.float32), r"has shape \(8, 1\)"),
+    "integer rewards": ("rewards", np.zeros(8, np.int64), "has dtype torch.int64; give floats"),
+    "weights with two axes": ("weights", np.ones((8, 1), np.float32), r"has shape \(8, 1\)"),
+    "steps with two axes": ("n_steps", np.ones((8, 1), np.float32), r"has shape \(8, 1\)"),
+}
+
+
+@pytest.mark.parametrize("actions", [BOX, CHOICE], ids=["box", "discrete"])
+@pytest.mark.parametrize("fault", BAD_COLUMNS)
+def test_columns_that_no_loss_can_use_are_named_and_change_nothing(fault: str, actions: gym.Space[Any]) -> None:
+    name, column, message = BAD_COLUMNS[fault]
+    learner = make(actions)
+    before, generator = weights(learner), learner.generator.get_state().clone()
+    with pytest.raises(BatchError, match=f"Module '{M}': column '{name}' {message}"):
+        learner.update_from_batch(sac_batch(8, 0, actions) | {name: column})
+    for name, value in weights(learner).items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+    assert torch.equal(generator, learner.generator.get_state())
+
+
 def test_dict_observations_and_action_masks() -> None:
     space = gym.spaces.Dict({"place": OBS, "action_mask": gym.spaces.MultiBinary(3)})
     learner = sac_config().build_learner(spaces={M: (space, CHOICE)})
