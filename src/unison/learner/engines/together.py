@@ -37,7 +37,8 @@ class Together:
         self._likeness = likeness
         self._run = run
         self._compiling = compiling
-        self._trusted: dict[tuple[int, int], bool] = {}
+        self._trusted: dict[Any, bool] = {}
+        """By make, likeness and places: a call of another likeness may be another program."""
 
     def execute(self, jobs: Sequence[Job], before_change: BeforeChange) -> list[Outputs]:
         """Run all jobs; what each leaves, in their order. `before_change` as in Engine.run."""
@@ -45,38 +46,40 @@ class Together:
         for number, job in enumerate(jobs):
             groups.setdefault((job.program.make, self._likeness(job.feed)), []).append(number)
         outputs: dict[int, Outputs] = {}
-        for numbers in groups.values():
-            outputs |= dict(zip(numbers, self._run_alike([jobs[n] for n in numbers], before_change), strict=True))
+        for alike, numbers in groups.items():
+            left = self._run_alike([jobs[n] for n in numbers], alike, before_change)
+            outputs |= dict(zip(numbers, left, strict=True))
         return [outputs[number] for number in range(len(jobs))]
 
-    def _run_alike(self, jobs: Sequence[Job], before_change: BeforeChange) -> list[Outputs]:
+    def _run_alike(self, jobs: Sequence[Job], alike: Any, before_change: BeforeChange) -> list[Outputs]:
         places = _places(len(jobs))
-        trusted = places == 1 or self._trusted.get((jobs[0].program.make, places))
+        trusted = places == 1 or self._trusted.get((alike, places))
         if trusted:
             return self._run(jobs, places, before_change)
         before_change({})
-        return self._try(jobs, places) if trusted is None else [job.run() for job in jobs]
+        if trusted is None:
+            outputs, self._trusted[alike, places] = self._try(jobs, places)
+            return outputs
+        return [job.run() for job in jobs]
 
-    def _try(self, jobs: Sequence[Job], places: int) -> list[Outputs]:
-        """Run jobs together for the first time; if that fails or disagrees, one after another, now and later."""
+    def _try(self, jobs: Sequence[Job], places: int) -> tuple[list[Outputs], bool]:
+        """Run jobs together for the first time; what each leaves, and whether it leaves just that alone."""
         before = [[tensor.clone() for tensor in job.state] for job in jobs]
-        alone = replace(jobs[0], state=[tensor.clone() for tensor in jobs[0].state])
-        alone.run()
-        outputs: list[Outputs] = []
+        alone = [replace(job, state=[tensor.clone() for tensor in job.state]) for job in jobs]
+        wanted = [job.run() for job in alone]
         try:
             with self._compiling():
                 outputs = self._run(jobs, places, no_copies)
-            reason = _disagreement(jobs[0], before[0], alone)
+            reason = next(filter(None, map(_disagreement, jobs, before, alone)), None)
+            if reason is None:
+                return outputs, True
         except Exception as error:  # a compiler may fail in ways that are its own
             reason = f"compiling failed with {type(error).__name__}: {str(error).strip()[:200]}"
-        self._trusted[jobs[0].program.make, places] = reason is None
-        if reason is None:
-            return outputs
         logger.warning("Modules of one shape step one after another, not at once: %s.", reason)
-        for job, state in zip(jobs, before, strict=True):
-            for tensor, old in zip(job.state, state, strict=True):
-                tensor.copy_(old)
-        return [job.run() for job in jobs]
+        for job, right in zip(jobs, alone, strict=True):
+            for tensor, value in zip(job.state, right.state, strict=True):
+                tensor.copy_(value)
+        return wanted, False
 
 
 def stacked(tensors: Sequence[Tensor], places: int, axis: int = 0) -> Tensor:
@@ -86,7 +89,7 @@ def stacked(tensors: Sequence[Tensor], places: int, axis: int = 0) -> Tensor:
     return torch.stack([*tensors, *[tensors[0]] * (places - len(tensors))], axis)
 
 
-def _disagreement(job: Job, before: Sequence[Any], alone: Job) -> str | None:
+def _disagreement(job: Job, before: Sequence[Tensor], alone: Job) -> str | None:
     for number, (new, old, wanted) in enumerate(zip(job.state, before, alone.state, strict=True)):
         if job.program.kept[number] and difference(new, old, wanted) > tolerance(wanted):
             return f"state {number} of shape {list(wanted.shape)} is not what the module gets alone"
