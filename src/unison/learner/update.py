@@ -147,10 +147,10 @@ def _tensors(learner: "TorchLearner", batch: Mapping[ModuleID, Mapping[str, Any]
 def _plan(
     learner: "TorchLearner", columns: Mapping[ModuleID, TensorColumns], minibatch_size: int | None, num_iters: int
 ) -> MinibatchPlan:
-    if num_iters < 1:
-        raise BatchError(f"num_iters is {num_iters}; an update passes at least once over its batch.")
-    if minibatch_size is not None and minibatch_size < 1:
-        raise BatchError(f"minibatch_size is {minibatch_size}; it must be at least 1, or None for the whole batch.")
+    if not _is_count(num_iters):
+        raise BatchError(f"num_iters is {num_iters!r}; give an integer of at least 1, the passes over the batch.")
+    if minibatch_size is not None and not _is_count(minibatch_size):
+        raise BatchError(f"minibatch_size is {minibatch_size!r}; give an integer of at least 1, or None for all rows.")
     rows: dict[ModuleID, int] = {}
     sizes: dict[ModuleID, int] = {}
     for module_id, module_columns in columns.items():
@@ -165,6 +165,11 @@ def _plan(
         accumulation_steps=learner.config.gradient_accumulation_steps,
         shuffle=learner.config.shuffle_batch_per_epoch,
     )
+
+
+def _is_count(number: object) -> bool:
+    """Whether it is what a setting of this kind takes: an integer from 1, of Python or numpy."""
+    return isinstance(number, int | np.integer) and not isinstance(number, bool) and bool(number >= 1)
 
 
 def _results(

@@ -1,5 +1,6 @@
 """An update equals a plain PyTorch loop, uses each row once per pass, and is applied wholly or not at all."""
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -155,6 +156,23 @@ def test_bad_batches_are_named_and_change_nothing(fault: str) -> None:
         learner.update_from_batch(batch)
     assert_same(before, weights(learner))
     assert torch.equal(rng, learner.generator.get_state())
+
+
+@pytest.mark.parametrize("number", [32.0, float("nan"), "8", True, 0, -1, np.float32(8)])
+@pytest.mark.parametrize("name", ["minibatch_size", "num_iters"])
+def test_what_counts_no_rows_or_passes_is_refused(name: str, number: Any) -> None:
+    learner = make_learner()
+    before = weights(learner)
+    with pytest.raises(BatchError, match=rf"{name} is {re.escape(repr(number))}; give an integer of at least 1"):
+        learner.update_from_batch(make_columns(32), **{name: number})
+    assert_same(before, weights(learner))
+
+
+def test_counts_may_be_of_numpy() -> None:
+    first, second = make_learner(), make_learner()
+    first.update_from_batch(make_columns(32), minibatch_size=8, num_iters=2)
+    second.update_from_batch(make_columns(32), minibatch_size=np.int64(8), num_iters=np.int32(2))
+    assert_same(weights(first), weights(second))
 
 
 def test_an_error_in_the_middle_of_an_update_leaves_no_trace() -> None:
