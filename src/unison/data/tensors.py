@@ -5,6 +5,7 @@ here, before a parameter moves.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from numbers import Number
 from typing import Any, TypeAlias, cast
 
 import gymnasium as gym
@@ -98,7 +99,7 @@ class TensorConverter:
         self._dtype = dtype
 
     def __call__(self, columns: Mapping[str, Any]) -> TensorColumns:
-        """Check and convert; columns of objects or strings (infos, ids) are left out.
+        """Check and convert; columns of objects or strings (infos, ids) are left out, but no numbers as objects.
 
         Raises:
             BatchError: naming the module, the column, what is wrong and the fix.
@@ -116,6 +117,8 @@ class TensorConverter:
             if hasattr(column, "dtype"):  # as nearly all have: no tree to walk
                 if _is_numeric(column):
                     tensors[name] = self._tensor(name, column)
+                elif _holds_numbers(column):
+                    raise self._error(name, f"holds numbers with dtype {column.dtype}", "give them as float32 or int64")
             elif all(map(_is_numeric, tree_leaves(column))):
                 tensors[name] = tree_map(lambda leaf, n=name: self._tensor(n, leaf), column)
         for name in self._required:
@@ -135,9 +138,15 @@ class TensorConverter:
         if isinstance(leaf, np.ndarray):
             is_fit = leaf.flags.writeable and leaf.dtype.isnative and min(leaf.strides, default=0) >= 0
             own = leaf if is_fit else leaf.astype(leaf.dtype.newbyteorder("="), order="C")  # torch takes no other
-            tensor = torch.from_numpy(own)  # pyright: ignore[reportUnknownMemberType]  # torch leaves it untyped
+            try:
+                tensor = torch.from_numpy(own)  # pyright: ignore[reportUnknownMemberType]  # torch leaves it untyped
+            except TypeError as error:
+                raise self._error(name, f"has dtype {leaf.dtype}", "give one of torch, such as float32") from error
         else:
             tensor = torch.as_tensor(leaf).detach()
+            if tensor.layout is not torch.strided or tensor.is_nested:
+                kind = "is a nested tensor" if tensor.is_nested else f"has layout {tensor.layout}"
+                raise self._error(name, kind, "give a dense tensor of one shape, as by to_dense()")
         if tensor.ndim == 0:
             raise self._error(name, "is a single number", "give one entry per row")
         if tensor.is_complex():
@@ -194,3 +203,8 @@ class TensorConverter:
 def _is_numeric(leaf: _Leaf) -> bool:
     """Whether it holds numbers or booleans."""
     return isinstance(leaf, torch.Tensor) or np.asarray(leaf).dtype.kind in "biuf"
+
+
+def _holds_numbers(column: np.ndarray[Any, Any]) -> bool:
+    """Whether it is an array of objects that begins with a number."""
+    return column.dtype == object and column.size > 0 and isinstance(column.flat[0], Number)

@@ -107,7 +107,8 @@ def count_env_steps(learner: "TorchLearner", batch: Any, columns: Mapping[Module
     counts = [0]
     for module_id, module_columns in columns.items():
         if Columns.LOSS_MASK in module_columns:
-            counts.append(int(torch.as_tensor(module_columns[Columns.LOSS_MASK]).sum()))
+            mask = module_columns[Columns.LOSS_MASK]
+            counts.append(int(mask.sum() if isinstance(mask, torch.Tensor) else np.count_nonzero(mask)))
         elif Columns.OBS in module_columns:
             shape = np.shape(tree_leaves(module_columns[Columns.OBS])[0])
             counts.append(math.prod(shape[: 2 if learner.module[module_id].is_stateful() else 1]))

@@ -42,6 +42,35 @@ def test_actions_outside_their_space(space: Any, sound: Any, wrong: Any, message
             convert({"actions": kind(wrong)})
 
 
+UNFIT: dict[str, tuple[Any, str]] = {
+    "sparse": (lambda a: torch.tensor(a).to_sparse(), "has layout torch.sparse_coo; give a dense tensor"),
+    "compressed": (lambda a: torch.tensor(a)[:, None].to_sparse_csr(), "has layout torch.sparse_csr; give a dense"),
+    "nested": (
+        lambda a: torch.nested.nested_tensor([torch.tensor(a)] * 8, layout=torch.jagged),
+        "is a nested tensor; give a dense tensor of one shape",
+    ),
+    "long double": (lambda a: a.astype(np.longdouble), "has dtype float128; give one of torch, such as float32"),
+    "objects": (lambda a: a.astype(object), "holds numbers with dtype object; give them as float32"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR", "ignore:The PyTorch API of nested")
+@pytest.mark.parametrize("name", ["advantages", "loss_mask", "of my own"])
+@pytest.mark.parametrize("kind", UNFIT)
+def test_what_torch_or_a_loss_cannot_take_is_named_and_changes_nothing(kind: str, name: str) -> None:
+    learner, (change, message) = make_learner(), UNFIT[kind]
+    before, columns = weights(learner), make_columns(8)
+    column = np.ones(8, bool) if name == "loss_mask" and kind != "long double" else columns["advantages"]
+    with pytest.raises(BatchError, match=f"Module 'default_policy': column '{name}' {message}"):
+        learner.update_from_batch({**columns, name: change(column)})
+    assert_same(before, weights(learner))
+
+
+def test_objects_that_are_no_numbers_are_left_out() -> None:
+    infos = {"infos": np.array([{}] * 8), "names": np.array(["a"] * 8, object), "none": np.array([None] * 8)}
+    make_learner().update_from_batch({**make_columns(8), **infos})
+
+
 def test_a_learner_is_unchanged_by_actions_outside_their_space() -> None:
     learner = make_learner()
     before = weights(learner)
