@@ -12,7 +12,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from unison.algorithms.sac.columns import check_columns
+from unison.algorithms.sac.columns import check_actions, check_columns
 from unison.algorithms.sac.module import NEXT_ACTION_DIST_INPUTS, QS, SACModule
 from unison.config import AlgorithmConfig
 from unison.data import Columns
@@ -99,6 +99,8 @@ class SACLearner(TorchLearner):
             rows = tree_leaves(given[Columns.OBS])[0].shape[0]
             check_columns(module_id, given, rows)
             if not module.is_discrete:
+                bounds = cast("spaces.Box", module.action_space)
+                check_actions(module_id, given, bounds, normalized=self.config.normalize_actions)
                 shape = (2, rows, module.action_distribution.input_size // 2)
                 both = torch.empty(shape).normal_(generator=self.generator).to(self.device)
                 own = {NOISE: both[0], NEXT_NOISE: both[1]} | own

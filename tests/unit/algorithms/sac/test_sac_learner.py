@@ -222,6 +222,27 @@ def test_columns_that_no_loss_can_use_are_named_and_change_nothing(fault: str, a
     assert torch.equal(generator, learner.generator.get_state())
 
 
+def test_actions_of_the_environments_scale_are_refused() -> None:
+    learner, batch = make(gym.spaces.Box(-40.0, 40.0, (2,))), sac_batch(8, 0)
+    before = weights(learner)
+    batch["actions"][5, 1] = -31.25
+    with pytest.raises(BatchError, match=rf"Module '{M}': column 'actions' holds -31.25 in row 5; .* in \[-1, 1\]"):
+        learner.update_from_batch(batch)
+    for name, value in weights(learner).items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+    learner.update_from_batch(batch | {"loss_mask": np.arange(8) != 5})
+    batch["actions"][5, 1] = -1.4  # noise that was added
+    learner.update_from_batch(batch)
+
+
+def test_actions_may_lie_within_bounds_that_sampling_does_not_scale_to() -> None:
+    config = sac_config().env_runners(normalize_actions=False)
+    learner, batch = config.build_learner(spaces={M: (OBS, BOX)}), sac_batch(8, 0)
+    learner.update_from_batch(batch | {"actions": batch["actions"] * 2})
+    with pytest.raises(BatchError, match="column 'actions' holds"):
+        learner.update_from_batch(batch | {"actions": batch["actions"] * 20})
+
+
 def test_dict_observations_and_action_masks() -> None:
     space = gym.spaces.Dict({"place": OBS, "action_mask": gym.spaces.MultiBinary(3)})
     learner = sac_config().build_learner(spaces={M: (space, CHOICE)})
