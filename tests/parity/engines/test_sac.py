@@ -7,7 +7,7 @@ import pytest
 
 from support.engines import run_both
 from support.sac import CHOICE, SACCase, sac_batch
-from unison.algorithms.sac.learner import TD_ERRORS
+from unison.algorithms.sac.learner import NEXT_NOISE, NOISE, TD_ERRORS
 
 CASES = {
     "continuous": SACCase(),
@@ -43,7 +43,7 @@ def test_several_steps_in_one_call_are_as_many_calls() -> None:
     together, apart = case.learner("interpreted"), case.learner("eager")
     noise = {
         name: np.random.default_rng(i).normal(size=(24, 2)).astype(np.float32)
-        for i, name in enumerate(("noise", "next_noise"))
+        for i, name in enumerate((NOISE, NEXT_NOISE))
     }
     batch = sac_batch(24, 0) | noise
     together.update_from_batch(batch, minibatch_size=8)

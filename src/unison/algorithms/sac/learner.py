@@ -34,9 +34,12 @@ from unison.modules.distributions import SquashedGaussian
 from unison.registry import register
 from unison.types import ModuleID, tree_leaves
 
-NOISE, NEXT_NOISE = "noise", "next_noise"
-"""Columns [B, A] of standard normal numbers, from which actions are drawn for `obs` and `new_obs`."""
-ROW = "row"
+NOISE, NEXT_NOISE = "__noise__", "__next_noise__"
+"""Columns [B, A] of standard normal numbers, from which actions are drawn for `obs` and `new_obs`.
+
+No column of a user's is called so by accident; a batch that brings them is trained with them.
+"""
+ROW = "__row__"
 """The column [B] of each row's place in the batch."""
 TD_ERRORS = "td_errors"
 """The result that holds an array [B]: for each row of the batch how far the critics were from their target."""

@@ -12,6 +12,7 @@ import torch
 from support.sac import BOX, CHOICE, OBS, SACCase, sac_batch, sac_config
 from unison import SingleAgentRLModuleSpec
 from unison.algorithms import SACLearner, SACModule
+from unison.algorithms.sac.learner import NEXT_NOISE, NOISE
 from unison.errors import BatchError, ConfigError, ModuleError, SpaceError
 
 M = "default_policy"
@@ -27,7 +28,7 @@ def weights(learner: SACLearner) -> dict[str, Any]:
 
 def noise(rows: int, seed: int = 5) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
-    return {name: rng.normal(size=(rows, 2)).astype(np.float32) for name in ("noise", "next_noise")}
+    return {name: rng.normal(size=(rows, 2)).astype(np.float32) for name in (NOISE, NEXT_NOISE)}
 
 
 def references(module: SACModule, batch: dict[str, Any], gamma: float, discrete: bool) -> dict[str, Any]:
@@ -53,14 +54,14 @@ def references(module: SACModule, batch: dict[str, Any], gamma: float, discrete:
         return (p * (least - alpha * logp)).sum(-1), (p * logp).sum(-1)
 
     obs, following = columns["obs"], columns["new_obs"]
-    future, _ = soft(module.target_critics, following, columns.get("next_noise"))
+    future, _ = soft(module.target_critics, following, columns.get(NEXT_NOISE))
     target = (columns["rewards"] + gamma * (~columns["terminateds"]) * future).detach()
     found: dict[str, Any] = {}
     for name, critic in zip(("critic_1", "critic_2"), module.critics, strict=True):
         q = critic(obs, columns["actions"])
         q = q.gather(1, columns["actions"][:, None])[:, 0] if discrete else q
         found[name] = torch.autograd.grad(0.5 * ((q - target) ** 2).mean(), list(critic.parameters()))
-    value, logp = soft(module.critics, obs, columns.get("noise"))
+    value, logp = soft(module.critics, obs, columns.get(NOISE))
     policy = [*module.encoder.parameters(), *module.policy_head.parameters()]
     found["actor"] = torch.autograd.grad(-value.mean(), policy, retain_graph=True)
     goal = 0.98 * math.log(3) if discrete else -2.0
@@ -241,6 +242,24 @@ def test_actions_may_lie_within_bounds_that_sampling_does_not_scale_to() -> None
     learner.update_from_batch(batch | {"actions": batch["actions"] * 2})
     with pytest.raises(BatchError, match="column 'actions' holds"):
         learner.update_from_batch(batch | {"actions": batch["actions"] * 20})
+
+
+def test_columns_of_ones_own_are_no_random_numbers() -> None:
+    """Whatever they are called; and the losses of one's own find them as they were."""
+    seen: dict[str, Any] = {}
+
+    class Curious(SACLearner):
+        def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: Any) -> Any:
+            seen.update({name: batch[name] for name in own})
+            return super().compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
+
+    own = {name: np.full((8, 3), 7.0, np.float32) for name in ("noise", "next_noise", "row")}
+    first, second = make(replay_prioritized=True), make(replay_prioritized=True, learner_class=Curious)
+    first.update_from_batch(sac_batch(8, 0))
+    second.update_from_batch(sac_batch(8, 0) | own)
+    for name, value in weights(first).items():
+        np.testing.assert_array_equal(weights(second)[name], value, err_msg=name)
+    assert all((column == 7.0).all() for column in seen.values())
 
 
 def test_dict_observations_and_action_masks() -> None:
