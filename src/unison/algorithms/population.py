@@ -58,7 +58,7 @@ class Population(ABC):
         Args:
             module_id: its new id.
             module_spec: what to build; None, and what it leaves open: as the config says for every module.
-            config_overrides: training settings in which it differs.
+            config_overrides: training settings in which it differs; see Learner.add_module.
             policies_to_train: which modules train from now on; None: as before.
             policy_mapping_fn: who acts for which agent in all episodes from now on; None: as before.
 

@@ -1,6 +1,6 @@
 """AlgorithmConfig: every setting of a training run, as one checked and fluent object."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self, cast
 
 from unison.config import building, sections
@@ -55,9 +55,16 @@ class AlgorithmConfig(FluentConfig):
                 self._derived[module_id] = self if self.is_frozen else self.copy().freeze()
         return self._derived[module_id]
 
-    def _config_with_overrides(self, module_id: ModuleID) -> Self:
-        overrides = self.algorithm_config_overrides_per_module[module_id]
-        where = f"algorithm_config_overrides_per_module['{module_id}']"
+    def with_overrides(self, overrides: Mapping[str, Any], where: str) -> Self:
+        """The frozen config of a module that differs in some settings.
+
+        Args:
+            overrides: these settings, by name.
+            where: what holds them, for the message.
+
+        Raises:
+            ConfigError: a setting is wrong, or is one of the whole Learner.
+        """
         common = cast("sections.TrainingSection", self._sections["training"]).for_the_whole_learner
         for name in overrides:
             setter = catalog(type(self)).setter_of.get(name)
@@ -67,6 +74,10 @@ class AlgorithmConfig(FluentConfig):
             return self.copy().change({**overrides, "algorithm_config_overrides_per_module": {}}).freeze()
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
+
+    def _config_with_overrides(self, module_id: ModuleID) -> Self:
+        overrides = self.algorithm_config_overrides_per_module[module_id]
+        return self.with_overrides(overrides, f"algorithm_config_overrides_per_module['{module_id}']")
 
     def environment_spaces(self) -> FoundSpaces:
         """The spaces of the environment, which is made once to ask it; a dict by agent where there are many."""

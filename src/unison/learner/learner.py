@@ -257,11 +257,13 @@ class Learner(LearnerState):
         Args:
             module_id: its new id.
             module_spec: what to build.
-            config_overrides: settings in which it differs.
+            config_overrides: training settings in which it differs; they come before those that
+                `algorithm_config_overrides_per_module` has for its id.
             new_should_module_be_updated: replaces the setting `policies_to_train`.
 
         Raises:
             ModuleError: the id is taken.
+            ConfigError: a setting is wrong, or is the same for all modules.
         """
 
     @abstractmethod

@@ -311,10 +311,11 @@ class TorchLearner(TorchOptimization, TorchState):
         """See Learner.add_module."""
         if module_id in self.module:
             raise ModuleError(f"Module '{module_id}' exists already; remove it first, or choose another id.")
-        config = self.config.copy().training(**dict(config_overrides or {})).freeze()
+        overrides = {**self.config.algorithm_config_overrides_per_module.get(module_id, {}), **(config_overrides or {})}
+        config = self.config.with_overrides(overrides, f"config_overrides of module '{module_id}'")
         module: RLModule = module_spec.build().to(self._device)
         self._module_configs[module_id] = config
-        self.config_overrides[module_id] = dict(config_overrides or {})
+        self.config_overrides[module_id] = overrides
         self.module.add_module(module_id, module)
         try:
             if self._is_module_compatible_with_learner(module):

@@ -79,6 +79,30 @@ def test_errors_leave_everything_as_it_was() -> None:
     assert sorted(learner.module) == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "setter"),
+    [("train_batch_size", 10, "training"), ("nan_policy", "raise", "training"), ("num_learners", 2, "resources")],
+)
+def test_what_holds_for_the_whole_learner_is_no_modules_own(name: str, value: Any, setter: str) -> None:
+    learner = make_learner(module_ids=("a", "b"))
+    message = rf"config_overrides of module 'c': '{name}' is the same for all modules; set it by {setter}\(\)"
+    with pytest.raises(ConfigError, match=message):
+        learner.add_module(module_id="c", module_spec=SPEC, config_overrides={name: value})
+    assert sorted(learner.module) == ["a", "b"]
+
+
+def test_a_module_that_comes_again_has_what_the_config_says_of_it() -> None:
+    settings = {"b": {"lr": 0.25, "clip_param": 0.1}}
+    config = make_config().multi_agent(policies=["a", "b"], algorithm_config_overrides_per_module=settings)
+    learner = make_learner(config, module_ids=("a", "b"))
+    learner.remove_module("b")
+    learner.add_module(module_id="b", module_spec=SPEC, config_overrides={"clip_param": 0.3})
+    own = learner.config_for_module("b")
+    assert (own.lr, own.clip_param) == (0.25, 0.3)
+    assert learner.get_optimizer("b").param_groups[0]["lr"] == 0.25
+    assert learner.config_overrides["b"] == {"lr": 0.25, "clip_param": 0.3}
+
+
 class SharedEncoder(MultiAgentRLModule):
     """Both modules see through one encoder."""
 
