@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from harness.options import make_parser
+from harness.ratios import median_ratio
 from harness.report import Report
 
 from unison import PPOConfig
@@ -166,11 +167,6 @@ def add_comparison(report: Report, parameters: int, times: Times) -> None:
             report.notes.append(f"{parameters:,} parameters, {label}: {ratio:.2f} times torch's; {GOAL} is {reached}.")
     header = ["ms, median (least to most)", "torch", "Unison, with SHA-256", "Unison / torch"]
     report.add_table(f"A module of {parameters:,} parameters", header, rows)
-
-
-def median_ratio(ours: list[float], theirs: list[float]) -> float:
-    """The median of the ratios of each round."""
-    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
 def spread(times: list[float]) -> str:

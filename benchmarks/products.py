@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from harness.machine import pin
 from harness.options import make_parser
+from harness.ratios import median_ratio
 from harness.report import Report
 
 SIZES = [(64, 64, 64), (256, 64, 64), (128, 256, 256), (256, 256, 256), (1024, 256, 256), (256, 1024, 1024)]
@@ -60,8 +61,7 @@ def measure(report: Report, sizes: tuple[int, int, int], repeats: int) -> None:
             for name, call in calls.items():
                 times[name].append(timed(call))
         for name, call in calls.items():
-            ratios = [theirs / ours for theirs, ours in zip(times[name], times["unison"], strict=True)]
-            ratio = "" if name == "unison" else f"{statistics.median(ratios):.2f}"
+            ratio = "" if name == "unison" else f"{median_ratio(times[name], times['unison']):.2f}"
             off = error(np.asarray(call()), a.T if transposed[0] else a, b.T if transposed[1] else b)
             table.append([kind, name, f"{statistics.median(times[name]) * 1e6:,.1f}", f"{off:.2f}", ratio])
     report.add_table(

@@ -8,12 +8,12 @@ takes for each row. One thread on one core; every contender is a process of its 
 the median over the runs. SB3 has no prioritized buffer.
 """
 
-import statistics
 import sys
 
 from harness.contenders import SCRIPTS
 from harness.options import make_parser
 from harness.processes import Runs, run_in_turn
+from harness.ratios import median_ratio
 from harness.report import Report
 
 SPEEDS = {
@@ -55,8 +55,7 @@ def add_table(report: Report, kind: str, runs: dict[str, Runs]) -> None:
     for who, own in runs.items():
         cells = [who]
         for name in SPEEDS:
-            pairs = zip(ours.answers, own.answers, strict=True)
-            ratio = statistics.median(a[name] / b[name] for a, b in pairs)
+            ratio = median_ratio(ours.numbers(name), own.numbers(name))
             cells.append(f"{own.median_of(name):,.0f}" + ("" if own is ours else f" (ours: {ratio:.2f} times)"))
         cells.append(f"{own.median_of('bytes_per_row') * 1e6 / 2**20:,.0f} MiB")
         table.append(cells)

@@ -9,13 +9,13 @@ runs of the ratios. Unison's engines run in float32 as the peers do; "bf16" is t
 on processors that multiply bfloat16 in hardware.
 """
 
-import statistics
 import sys
 from dataclasses import dataclass
 
 from harness.contenders import SCRIPTS
 from harness.options import make_parser
 from harness.processes import Runs, run_in_turn
+from harness.ratios import median_ratio
 from harness.report import Report, bar_chart, short
 
 GOAL = 3
@@ -72,8 +72,7 @@ def make_report(work: Work, runs: dict[str, Runs]) -> Report:
     for name, own in runs.items():
         ratio = ""
         if rival is not None and own is not rival:
-            pairs = zip(own.answers, rival.answers, strict=True)
-            ratio = f"{statistics.median(b['us'] / a['us'] for a, b in pairs):.2f}"
+            ratio = f"{median_ratio(rival.numbers('us'), own.numbers('us')):.2f}"
         us = own.median_of("us")
         rows.append([name, f"{us:,.0f}", f"{1e6 / us:,.0f}", ratio])
     report.add_table("", ["who", f"us per {work.unit}", f"{work.unit}s per second", "as fast as SB3"], rows)

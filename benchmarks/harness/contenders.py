@@ -13,6 +13,7 @@ from typing import IO, Any, NoReturn, Protocol
 
 from harness.family import Family
 from harness.options import ENGINES
+from harness.ratios import median_ratio
 
 SCRIPTS = Path(__file__).parents[1] / "peers"
 SETTLE_S = 0.5
@@ -137,12 +138,12 @@ class Timed(Protocol):
 
 def ratio(slower: Timed, faster: Timed) -> float:
     """How many times as long the first takes: the median of the ratios of each repeat."""
-    return statistics.median(a / b for a, b in zip(slower.seconds, faster.seconds, strict=True))
+    return median_ratio(slower.seconds, faster.seconds)
 
 
 def cpu_ratio(slower: Timed, faster: Timed) -> float:
     """The same of processor time."""
-    return statistics.median(a / b for a, b in zip(slower.cpu_seconds, faster.cpu_seconds, strict=True))
+    return median_ratio(slower.cpu_seconds, faster.cpu_seconds)
 
 
 class Field:

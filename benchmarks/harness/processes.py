@@ -26,9 +26,13 @@ class Runs:
         """The median of the seconds."""
         return statistics.median(self.seconds)
 
+    def numbers(self, name: str) -> list[float]:
+        """A number in each of its answers."""
+        return [float(answer[name]) for answer in self.answers]
+
     def median_of(self, name: str) -> float:
         """The median of a number in its answers."""
-        return statistics.median(float(answer[name]) for answer in self.answers)
+        return statistics.median(self.numbers(name))
 
 
 def run_in_turn(
