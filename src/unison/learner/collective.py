@@ -6,6 +6,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from unison.learner.shared_buffers import SharedBuffers
+
 _LENGTH, _SHORT = 8, 4096  # bytes: of a value's length, and of a value that goes with it
 
 
@@ -14,6 +16,8 @@ class Collective(Protocol):
 
     rank: int
     world_size: int
+    shared_buffers: SharedBuffers | None
+    """Through which code that is not Python may take part in sums, if the ranks share memory."""
 
     def all_reduce_(self, tensor: Tensor) -> Tensor:
         """Replace a contiguous tensor by its sum over all ranks; returns it."""
@@ -25,6 +29,7 @@ class Alone:
 
     rank = 0
     world_size = 1
+    shared_buffers: SharedBuffers | None = None
 
     def all_reduce_(self, tensor: Tensor) -> Tensor:
         """Nothing to add."""

@@ -2,7 +2,7 @@
 
 While a step is traced, its collective is a stand-in whose sum is this operation, which does nothing
 then. Programs call the real collective at its place: torch's compiler as an operation, XLA as a
-call back to the host.
+function in C++ or a call back to the host.
 """
 
 from collections.abc import Generator
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from unison.learner.collective import Collective
+from unison.learner.engines.kernels.sums import SumsInPrograms
+from unison.learner.shared_buffers import SharedBuffers
 
 _collectives: dict[int, Collective] = {}
 _failures: dict[int, BaseException] = {}
@@ -26,7 +28,11 @@ def sum_over_ranks_(tensor: Tensor, number: int) -> Tensor:
             _collectives[number].all_reduce_(tensor)
         except BaseException as error:  # a compiled program can't pass it on; `reporting` raises it
             _failures[number] = error
+            IN_PROGRAMS.attach(number, None)
     return tensor
+
+
+IN_PROGRAMS = SumsInPrograms(sum_over_ranks_)
 
 
 def _sum_over_ranks(tensor: Tensor, number: int) -> Tensor:
@@ -45,10 +51,11 @@ OPERATION.register_fake(_same_shape)
 class TracedCollective:
     """Stands in for a collective while a step is traced."""
 
+    shared_buffers: SharedBuffers | None = None
+
     def __init__(self, collective: Collective) -> None:
         self.rank, self.world_size = collective.rank, collective.world_size
-        self._number = id(collective)
-        _collectives[self._number] = collective
+        self._number = _number_of(collective)
 
     def all_reduce_(self, tensor: Tensor) -> Tensor:
         """Leave a mark in the trace, which is made `muted`: the values stay those of this rank."""
@@ -58,21 +65,35 @@ class TracedCollective:
 @contextmanager
 def muted(collective: Collective) -> Generator[None]:
     """Sums are left out: a trial run must not wait for other ranks."""
-    _muted.add(id(collective))
+    number = _number_of(collective)
+    _muted.add(number)
     try:
         yield
     finally:
-        _muted.discard(id(collective))
+        _muted.discard(number)
 
 
 @contextmanager
 def reporting(collective: Collective) -> Generator[None]:
     """Raise what a sum within a program raised."""
-    _failures.pop(id(collective), None)
+    number = _number_of(collective)
+    _failures.pop(number, None)
+    IN_PROGRAMS.attach(number, collective.shared_buffers)
     try:
         yield
     except Exception:
-        if id(collective) not in _failures:
+        if number not in _failures:
             raise
-    if id(collective) in _failures:
-        raise _failures.pop(id(collective))
+    finally:
+        IN_PROGRAMS.attach(number, None)
+    if number in _failures:
+        raise _failures.pop(number)
+
+
+def _number_of(collective: Collective) -> int:
+    """The same in every process that has as many, so that programs kept on disk call the right one."""
+    for number, known in _collectives.items():
+        if known is collective:
+            return number
+    _collectives[len(_collectives)] = collective
+    return len(_collectives) - 1

@@ -7,6 +7,7 @@ from typing import TypeAlias
 import torch
 
 from unison.errors import LearnerGroupError
+from unison.learner.shared_buffers import SharedBuffers
 
 
 class CollectiveError(LearnerGroupError):
@@ -30,6 +31,8 @@ class Collective(ABC):
 
     rank: int
     world_size: int
+    shared_buffers: SharedBuffers | None = None
+    """Through which code that is not Python may take part in `all_reduce_`, if the ranks share memory."""
 
     @abstractmethod
     def join(self, epoch: int) -> None:

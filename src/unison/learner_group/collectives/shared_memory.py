@@ -9,6 +9,7 @@ Every element is added in rank order, on every rank alike or once by one rank: s
 Words only grow (a new epoch starts above all turns of the last one), so none is ever stale.
 """
 
+import ctypes
 import mmap
 import os
 import threading
@@ -19,6 +20,7 @@ from itertools import pairwise
 
 import torch
 
+from unison.learner.shared_buffers import SharedBuffers
 from unison.learner_group.collectives.collective import (
     Collective,
     CollectiveAborted,
@@ -30,7 +32,7 @@ from unison.learner_group.collectives.collective import (
 from unison.learner_group.shared_memory import Segment
 
 _LINE = 16  # int64 words per rank: 128 bytes, so that ranks never share a cache line
-_ARRIVED, _REDUCED, _SIGNATURE = 0, 1, 2  # columns of a line; a signature for even and one for odd turns
+_ARRIVED, _REDUCED, _SIGNATURE, _TURN = 0, 1, 2, 4  # columns of a line; a signature for even and one for odd turns
 _EPOCH_TURNS = 1 << 40
 _MOST_VIEWS = 256
 _SLICED_FROM = 1 << 16  # from this many numbers on, 3 ranks and more add one slice each
@@ -84,17 +86,25 @@ class SharedMemoryCollective(Collective):
         self._others = [other for other in range(world_size) if other != rank]
         self._fence = threading.Lock()
         self._fence.acquire()
-        self._epoch = self._turn = 0
+        self._line = (1 + rank) * _LINE
+        self._epoch = 0
+        self.shared_buffers = self._shared = self._describe()
         self.join(1)
 
     def join(self, epoch: int) -> None:
         """Start counting turns above all those of earlier epochs."""
         if epoch != self._epoch:
-            self._epoch, self._turn = epoch, epoch * _EPOCH_TURNS
+            self._epoch = epoch
+            self._words[self._line + _TURN] = epoch * _EPOCH_TURNS
 
     def abort(self) -> None:
         """Write the epoch into the abort word."""
         self._words[0] = max(self._epoch, self._words[0])
+
+    @property
+    def _turn(self) -> int:
+        """It lies on the board, for whoever takes turns in this rank's place."""
+        return self._words[self._line + _TURN]
 
     @property
     def aborted(self) -> bool:
@@ -110,6 +120,7 @@ class SharedMemoryCollective(Collective):
             self._reduce_sliced(flat, parts)
         else:
             _add_up(parts, flat)
+        self._offer_buffers()
         return tensor
 
     def broadcast_(self, tensor: torch.Tensor, source: int = 0) -> torch.Tensor:
@@ -150,13 +161,13 @@ class SharedMemoryCollective(Collective):
 
     def _meet(self, operation: str, flat: torch.Tensor | None = None, *, sends: bool = True) -> None:
         """Offer a tensor at the next turn, wait until all ranks are there, see that all came for the same thing."""
-        self._turn += 1
+        self._words[self._line + _TURN] += 1
         size = 0 if flat is None else flat.nbytes
         if flat is not None and sends:
             self._own_part(flat).copy_(flat)
         column = _SIGNATURE + (self._turn & 1)
         signature = size * len(_OPERATIONS) + _NUMBERS[operation]
-        self._words[(1 + self.rank) * _LINE + column] = signature
+        self._words[self._line + column] = signature
         self._advance(_ARRIVED, operation)
         for other in self._others:
             theirs = self._words[(1 + other) * _LINE + column]
@@ -197,13 +208,37 @@ class SharedMemoryCollective(Collective):
                 segment.reserve(length)
             buffer = self._buffers[parity, rank] = torch.frombuffer(segment.map(length), dtype=torch.uint8)
             self._views.clear()
+            self._shared.size = 0
         return buffer
+
+    def _describe(self) -> SharedBuffers:
+        """Everything but the buffers, which the ranks have yet to make."""
+        return SharedBuffers(
+            rank=self.rank,
+            world_size=self.world_size,
+            words=torch.frombuffer(self._words, dtype=torch.int64).data_ptr(),
+            line=_LINE,
+            turn=_TURN,
+            arrived=_ARRIVED,
+            signature=_SIGNATURE,
+            operations=len(_OPERATIONS),
+            all_reduce=_NUMBERS["all_reduce"],
+        )
+
+    def _offer_buffers(self) -> None:
+        """Let code that is not Python sum what all buffers have room for, the way `_add_up` does."""
+        if self._shared.size or len(self._buffers) < 2 * self.world_size:
+            return
+        order = [self._buffers[parity, rank] for parity in (0, 1) for rank in range(self.world_size)]
+        self._shared.buffers = (ctypes.c_void_p * len(order))(*(buffer.data_ptr() for buffer in order))
+        size = min(buffer.numel() for buffer in order)
+        self._shared.size = size if self.world_size == 2 else min(size, (_SLICED_FROM - 1) * 4)
 
     def _advance(self, column: int, operation: str) -> None:
         """Publish what was written, then wait until all other ranks have got as far."""
         words, turn = self._words, self._turn
         self._order_memory()
-        words[(1 + self.rank) * _LINE + column] = turn
+        words[self._line + column] = turn
         for other in self._others:
             index = (1 + other) * _LINE + column
             for _ in range(_SPINS):

@@ -1,16 +1,13 @@
 """Float32 products on the processor's matrix unit, for programs of XLA."""
 
 import ctypes
-import logging
-import subprocess
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from unison.learner.engines.kernels.compiler import compiled, find_compiler
+from unison.learner.engines.kernels.calls import make_call
 
-logger = logging.getLogger("unison")
 _NEEDS = {"amx_tile", "amx_bf16", "avx512f"}
 _OPTIONS = ("-mamx-tile", "-mamx-bf16", "-mavx512f")
 _SMALLEST = 64
@@ -45,20 +42,15 @@ def product(a: Any, b: Any, *, a_is_transposed: bool = False, b_is_transposed: b
 
 @cache
 def _target() -> str | None:
-    """The name under which XLA knows the product: the library's, so that no program kept on disk calls another."""
-    if not processor_flags() >= _NEEDS or find_compiler() is None:
+    """The name under which XLA knows the product."""
+    if not processor_flags() >= _NEEDS:
         return None
-    jax: Any = import_module("jax")
-    try:
-        path = compiled("xla_product.cpp", _OPTIONS, Path(jax.ffi.include_dir()))
-        library = ctypes.CDLL(str(path))
-        jax.ffi.register_ffi_target(path.stem, jax.ffi.pycapsule(library.unison_product), platform="cpu")
-    except (OSError, subprocess.SubprocessError, RuntimeError) as error:
-        said = str(getattr(error, "stderr", None) or error).strip()[:300]
-        logger.warning("Products run on XLA's own code, for the faster one could not be made: %s", said)
+    made = make_call("xla_product.cpp", "unison_product", _OPTIONS)
+    if made is None:
         return None
+    name, library = made
     library.unison_request_tiles.restype = ctypes.c_bool
-    return path.stem if library.unison_request_tiles() else None
+    return name if library.unison_request_tiles() else None
 
 
 def processor_flags() -> set[str]:

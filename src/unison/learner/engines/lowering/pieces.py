@@ -24,6 +24,7 @@ Span = tuple[int, int]
 """The first entry of a stretch, and the first after it."""
 _SAME_PLACES = ("view.default", "clone.default", "full_like.default")
 """Beside what torch calls pointwise: entry i of the result is of entry i."""
+_SUM_OVER_RANKS = "unison.sum_over_ranks.default"
 _OF_ALL = ("linalg_vector_norm.default", "sum.dim_IntList")
 """Operations that give of all entries, which they do by themselves, what they give of what they give of the pieces."""
 
@@ -51,6 +52,12 @@ class Cuts:
         """Of the pieces."""
         rest = [sum(end - start for start, end in self.small)] if self.small else []
         return (*(end - start for start, end in self.large), *rest)
+
+    @cached_property
+    def stretches(self) -> tuple[tuple[int, int, int], ...]:
+        """What the pieces are made of, in order: the piece, the first entry, the first after it."""
+        large = ((number, *span) for number, span in enumerate(self.large))
+        return (*large, *((len(self.large), *span) for span in self.small))
 
     def place(self, start: int, end: int) -> tuple[int, int] | None:
         """In which piece a stretch lies, and how far in; None if in several."""
@@ -147,6 +154,8 @@ def lower(node: fx.Node, site: Site, args: Any, kwargs: Any, cuts: Mapping[int, 
     own = cuts.get(site.shape[0]) if len(site.shape) == 1 else None
     if own is not None and name == "cat.default":
         return _joined(lowering, site, args[0], own)
+    if given and name == _SUM_OVER_RANKS:
+        return lowering(site, *args)
     if given:
         is_by_entry = name in _SAME_PLACES or torch.Tag.pointwise in getattr(node.target, "tags", ())
         if is_by_entry and own is not None and all(pieces.cuts == own for pieces in given):

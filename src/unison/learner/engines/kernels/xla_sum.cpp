@@ -1,0 +1,163 @@
+// The sum over the ranks of one machine as a call that a program of XLA makes.
+//
+// It takes turns as learner_group/collectives/shared_memory.py says, with whatever the other ranks run. What needs more
+// than that (a rank that is late or comes for something else, buffers that are too small, a program that is only tried)
+// is left to Python, which takes the same turn from its beginning.
+#include <sched.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "xla/ffi/api/ffi.h"
+
+#if defined(__x86_64__)
+#define FOR_EACH_WIDTH __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define FOR_EACH_WIDTH
+#endif
+
+namespace {
+
+using Index = std::int64_t;
+namespace ffi = xla::ffi;
+
+constexpr int SPINS = 4096;                                      // without giving way to others: some 50 us
+constexpr auto PATIENCE = std::chrono::milliseconds(2);          // until Python waits in its place
+constexpr Index BLOCK = 1 << 12;                                 // numbers added at once: they stay in the first cache
+
+struct SharedBuffers {  // of learner/shared_buffers.py
+    Index rank, world_size;
+    Index* words;
+    Index line, turn, arrived, signature, operations, all_reduce, size;
+    float* const* buffers;
+
+    Index* line_of(Index number) const { return words + (1 + number) * line; }
+};
+
+// A stretch of the vector that is summed: where it lies there, and where in the program's memory.
+struct Stretch {
+    Index start, count;
+    const float* given;
+    float* sum;
+};
+
+std::mutex guard;
+std::unordered_map<Index, const SharedBuffers*> attached;  // by the number of the collective
+void (*python)(Index number, float* vector, Index count);  // the sum as Python makes it, in place
+
+// In short stretches: for longer ones glibc takes an instruction that is slow on some processors (AMD's Zen 3 and 4).
+void copy(const float* from, float* to, Index count) {
+    constexpr Index SHORT = 256;
+    for (Index done = 0; done < count; done += SHORT)
+        std::memcpy(to + done, from + done, std::min(SHORT, count - done) * sizeof(float));
+}
+
+FOR_EACH_WIDTH void add(const float* a, const float* b, float* sum, Index count) {
+    for (Index i = 0; i < count; ++i) sum[i] = a[i] + b[i];
+}
+
+bool comes(const Index* word, Index turn) {
+    const auto has_come = [=] { return __atomic_load_n(word, __ATOMIC_ACQUIRE) >= turn; };
+    for (int spin = 0; spin < SPINS; ++spin) {
+        if (has_come()) return true;
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+    }
+    const auto start = std::chrono::steady_clock::now();
+    while (!has_come()) {
+        if (std::chrono::steady_clock::now() - start > PATIENCE) return false;
+        sched_yield();
+    }
+    return true;
+}
+
+// Lays the vector down and waits for the other ranks: the buffers of all, in order of rank; null if Python has to do it.
+float* const* meet(const SharedBuffers& own, const std::vector<Stretch>& vector, Index count) {
+    const Index size = count * Index(sizeof(float));
+    if (size > own.size) return nullptr;
+    Index* const line = own.line_of(own.rank);
+    const Index turn = line[own.turn] + 1, parity = turn & 1;
+    float* const* const buffers = own.buffers + parity * own.world_size;
+    for (const Stretch& part : vector)
+        copy(part.given, buffers[own.rank] + part.start, part.count);
+    const Index signature = size * own.operations + own.all_reduce;
+    line[own.signature + parity] = signature;
+    __atomic_store_n(line + own.arrived, turn, __ATOMIC_RELEASE);
+    for (Index rank = 0; rank < own.world_size; ++rank) {
+        const Index* const other = own.line_of(rank);
+        if (!comes(other + own.arrived, turn) || other[own.signature + parity] != signature) return nullptr;
+    }
+    line[own.turn] = turn;
+    return buffers;
+}
+
+// Adds in order of rank, so that all ranks get the same bits.
+void add_up(float* const* buffers, Index ranks, const std::vector<Stretch>& vector) {
+    for (const Stretch& part : vector) {
+        for (Index done = 0; done < part.count; done += BLOCK) {
+            const Index place = part.start + done, count = std::min(BLOCK, part.count - done);
+            add(buffers[0] + place, buffers[1] + place, part.sum + done, count);
+            for (Index rank = 2; rank < ranks; ++rank)
+                add(part.sum + done, buffers[rank] + place, part.sum + done, count);
+        }
+    }
+}
+
+void add_up_in_python(Index number, const std::vector<Stretch>& vector, Index count) {
+    std::vector<float> whole(count);
+    for (const Stretch& part : vector) std::copy_n(part.given, part.count, whole.data() + part.start);
+    python(number, whole.data(), count);
+    for (const Stretch& part : vector) std::copy_n(whole.data() + part.start, part.count, part.sum);
+}
+
+// The pieces that a vector is in, and for each of its stretches, in their order: piece, start, end.
+ffi::Error sum(ffi::RemainingArgs pieces, ffi::RemainingRets sums, Index number, ffi::Span<const Index> places) {
+    std::vector<Stretch> vector;
+    Index count = 0, before = 0;
+    for (std::size_t i = 0; i < places.size(); i += 3) {
+        const Index piece = places[i], start = places[i + 1], end = places[i + 2];
+        if (i == 0 || piece != places[i - 3]) before = 0;
+        const auto given = pieces.get<ffi::Buffer<ffi::F32>>(piece);
+        auto result = sums.get<ffi::Buffer<ffi::F32>>(piece);
+        if (!given || !result) return ffi::Error::InvalidArgument("a piece of a sum over ranks is not of float32");
+        vector.push_back({start, end - start, given->typed_data() + before, (*result)->typed_data() + before});
+        before += end - start;
+        count += end - start;
+    }
+    const SharedBuffers* own = nullptr;
+    {
+        const std::lock_guard<std::mutex> lock(guard);
+        if (const auto found = attached.find(number); found != attached.end()) own = found->second;
+    }
+    if (float* const* const buffers = own == nullptr ? nullptr : meet(*own, vector, count))
+        add_up(buffers, own->world_size, vector);
+    else
+        add_up_in_python(number, vector, count);
+    return ffi::Error::Success();
+}
+
+}  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(unison_sum, sum,
+                              ffi::Ffi::Bind()
+                                  .RemainingArgs()
+                                  .RemainingRets()
+                                  .Attr<Index>("number")
+                                  .Attr<ffi::Span<const Index>>("places"));
+
+extern "C" void unison_set_python(void (*function)(Index, float*, Index)) { python = function; }
+
+// Sums of a collective may be made here from now on; or, without buffers, no longer.
+extern "C" void unison_attach(Index number, const SharedBuffers* buffers) {
+    const std::lock_guard<std::mutex> lock(guard);
+    if (buffers == nullptr)
+        attached.erase(number);
+    else
+        attached[number] = buffers;
+}
