@@ -17,6 +17,8 @@ from unison.types import ALL_MODULES
 class Threads:
     """Two ranks in one process, that meet at barriers."""
 
+    shared_buffers = None
+
     def __init__(self, rank: int, shared: dict[str, Any]) -> None:
         self.rank, self.world_size, self._shared = rank, 2, shared
 
