@@ -7,7 +7,9 @@ function in C++ or a call back to the host.
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -16,7 +18,8 @@ from unison.learner.collective import Collective
 from unison.learner.engines.kernels.sums import SumsInPrograms
 from unison.learner.shared_buffers import SharedBuffers
 
-_collectives: dict[int, Collective] = {}
+_collectives: WeakValueDictionary[int, Collective] = WeakValueDictionary()
+_numbers: WeakKeyDictionary[Collective, int] = WeakKeyDictionary()
 _failures: dict[int, BaseException] = {}
 _muted: set[int] = set()
 
@@ -91,9 +94,8 @@ def reporting(collective: Collective) -> Generator[None]:
 
 
 def _number_of(collective: Collective) -> int:
-    """The same in every process that has as many, so that programs kept on disk call the right one."""
-    for number, known in _collectives.items():
-        if known is collective:
-            return number
-    _collectives[len(_collectives)] = collective
-    return len(_collectives) - 1
+    """The first that is free, so that processes of the same kind find each other's programs on disk."""
+    if collective not in _numbers:
+        number = next(number for number in count() if number not in _collectives)
+        _collectives[number], _numbers[collective] = collective, number
+    return _numbers[collective]
