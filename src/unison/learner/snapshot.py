@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unison.learner.engines.torch_parts import alike, copy_all, pointers
-from unison.learner.held import held_buffers, held_parameters
+from unison.learner.held import buffer_places, held_parameters
 from unison.learner.optimizer_slot import OptimizerSlot
 from unison.types import ModuleID
 
@@ -30,7 +30,9 @@ class Snapshot:
     def __init__(self, learner: "TorchLearner", module_ids: Collection[ModuleID]) -> None:
         self._learner = learner
         self._slots = learner.optimizers.active(module_ids)
-        self._tensors = tensors_of(learner, self._slots, module_ids)
+        self._buffers = [(place, dict(place)) for place in buffer_places(learner.module)]
+        self._rest = [(tensor, tensor.detach()) for tensor in self._find_rest(module_ids)]
+        self._tensors = [*self._moved(), *(memory for _, memory in self._rest), *self._coefficients()]
         self._values: list[Tensor] | None = None
         self.memory: list[Tensor] = []
         """The copies that are its own."""
@@ -60,6 +62,11 @@ class Snapshot:
         if self._values is not None:
             with torch.no_grad():
                 copy_all(self._tensors, self._values)
+        for place, buffers in self._buffers:
+            place.clear()
+            place |= buffers
+        for tensor, memory in self._rest:
+            tensor.data = memory
         self._learner.counters.update(self._counters)
         self._learner.schedule_step = self._schedule_step
         self._learner.generator.set_state(self._rng)
@@ -74,25 +81,27 @@ class Snapshot:
         for group, buffers, is_uniform in self._flat:
             group.put_back(buffers, is_uniform=is_uniform)
 
+    def _moved(self) -> list[Tensor]:
+        """What the optimizers move."""
+        return [
+            buffer
+            for slot in self._slots
+            for group in slot.groups
+            for name, buffer in group.buffers().items()
+            if name not in ("gradients", "last_non_finite")
+        ]
 
-def tensors_of(
-    learner: "TorchLearner", slots: Sequence[OptimizerSlot], module_ids: Collection[ModuleID]
-) -> list[Tensor]:
-    """The tensors that an update of these modules, by these optimizers, may change; always in the same order."""
-    tensors = [
-        buffer
-        for slot in slots
-        for group in slot.groups
-        for name, buffer in group.buffers().items()
-        if name not in ("gradients", "last_non_finite")
-    ]
-    # Parameters without an optimizer may move as well: target networks do.
-    for module_id in module_ids:
-        tensors += [p.detach() for p in learner.optimizers.unowned(held_parameters(learner.module[module_id]))]
-    tensors += held_buffers(learner.module)
-    for coefficients in learner.coefficients.values():
-        tensors += coefficients.values()
-    return [*tensors, *learner.precision.state.values()]
+    def _find_rest(self, module_ids: Collection[ModuleID]) -> list[Tensor]:
+        """Buffers, and parameters without an optimizer: they may move as well, target networks do."""
+        learner, rest = self._learner, list[Tensor]()
+        for module_id in module_ids:
+            rest += learner.optimizers.unowned(held_parameters(learner.module[module_id]))
+        return rest + [buffer for _, held in self._buffers for buffer in held.values() if buffer is not None]
+
+    def _coefficients(self) -> list[Tensor]:
+        """Those of all modules, and of the precision."""
+        coefficients = [c for named in self._learner.coefficients.values() for c in named.values()]
+        return [*coefficients, *self._learner.precision.state.values()]
 
 
 def _copies(tensors: list[Tensor], memory: list[Tensor]) -> list[Tensor]:

@@ -132,6 +132,26 @@ class Replacing(Failing):
         optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
 
 
+class ReplacingTheRest(Failing):
+    """Puts other tensors in the place of those that no optimizer moves, then fails after the steps."""
+
+    def configure_optimizers_for_module(self, module_id: str, config: Any) -> None:
+        self.module[module_id].register_buffer("mean", torch.zeros(2))
+        self.module[module_id].register_buffer("spread", torch.ones(2))
+        params = self.get_parameters(self.module[module_id])[2:]
+        self.register_optimizer(module_id=module_id, optimizer=torch.optim.Adam(params, lr=1e-3), params=params)
+
+    def after_gradient_based_update(self, *, timesteps: Any) -> None:
+        if self.moment:
+            for module_id in self.module:
+                module: Any = self.module[module_id]
+                parameter = self.get_parameters(module)[0]
+                parameter.data = parameter.data + 1
+                module.mean = module.mean + 1
+                module.spread.data = module.spread + 1
+        super().after_gradient_based_update(timesteps=timesteps)
+
+
 class InStepAgain(Failing):
     """Puts all parameters at the same step, then fails after the steps."""
 
@@ -143,7 +163,7 @@ class InStepAgain(Failing):
 
 
 @pytest.mark.parametrize("engine", ["eager", "interpreted", "xla"])
-@pytest.mark.parametrize("cls", [Replacing, InStepAgain])
+@pytest.mark.parametrize("cls", [Replacing, ReplacingTheRest, InStepAgain])
 def test_a_hook_that_replaces_what_it_finds_leaves_no_trace(cls: type[Failing], engine: str) -> None:
     case, learner, _ = trained(cls, engine, ("a",))
     next(iter(learner.get_optimizer("a").state.values()))["step"].fill_(1.0)

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from unison.learner.engines.frozen import difference, frozen
 from unison.learner.engines.graph import View, external_views
 from unison.learner.engines.group_spy import Setting
+from unison.learner.engines.module_values import ModuleValues
 from unison.learner.engines.recording import Untraceable
 from unison.learner.engines.torch_parts import pointers
-from unison.learner.engines.watching import Attributes, Path, frozen, links, resolve, tensors_below
+from unison.learner.engines.watching import Attributes, Path, Spy, links, readable, resolve, tensors_below
 from unison.learner.links import Links
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ _FOLLOWED = ("params", "lr")
 """What programs take anew from the param groups of an optimizer in every update."""
 _PARTS = ("_parameters", "_modules", "_forward_hooks", "_forward_pre_hooks")
 """Where torch.nn.Module keeps what it consists of, besides buffers."""
-_WITHOUT_FLAGS = ("torch", "builtins", "typing", "abc")
+_WITHOUT_FLAGS = ("torch", "builtins", "typing")
 """Packages in whose classes nobody sets what a step reads."""
 _requires_grad = attrgetter("requires_grad")
 
@@ -95,7 +97,7 @@ class Guards:
     Args:
         learner: the Learner.
         module_ids: the modules that the step concerns.
-        read: the Learner's attributes that the step read, as `frozen` shows them.
+        spy: knows which of the Learner's attributes the step read.
         settings: of optimizers, that the step read.
     """
 
@@ -103,12 +105,12 @@ class Guards:
         self,
         learner: "TorchLearner",
         module_ids: Sequence[str],
-        read: dict[str, Any],
+        spy: Spy,
         settings: Sequence[Setting],
     ) -> None:
         self._learner = learner
         self._module_ids = tuple(module_ids)
-        self._read = read
+        self._read, self._readers = spy.read, spy.readers
         self._modules = [learner.module[m] for m in module_ids]
         self._configs = [learner.config_for_module(m) for m in module_ids]
         self._slots = learner.optimizers.active(module_ids)
@@ -118,6 +120,7 @@ class Guards:
         within = [module for m in self._modules for module in m.modules()]
         self._flags = [(module, _flags(module)) for module in within]
         self._same = self._note_values()
+        self._values = ModuleValues(within)
         self._parts = _note_parts([vars(module) for module in within])
         self._parameters = [p for m in self._modules for p in m.parameters()]
         self._trainable = list(map(_requires_grad, self._parameters))
@@ -149,11 +152,14 @@ class Guards:
             return "what a module consists of"
         if list(map(_requires_grad, self._parameters)) != self._trainable:
             return "which parameters train"
+        if changed := self._values.change():
+            return changed
         for name, value in self._read.items():
             now = attributes[name]
             if now is not value:
                 if now != value:
-                    return f"the attribute '{name}' of the Learner"
+                    path = (("attribute", name), *difference(value, now))
+                    return f"the attribute '{readable(path)}' of the Learner, read at {self._readers[name]},"
                 self._read[name] = now  # comparing is slow: next time it is the same object
         return None
 

@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unison.learner.engines.objects import children
 from unison.learner.engines.recording import Call, Recording, Ref, Untraceable, storage_of, whole_storage
 from unison.learner.engines.torch_parts import alike
-from unison.learner.engines.watching import Path, Spy, assign, children, readable, resolve, walk
+from unison.learner.engines.watching import Path, Spy, assign, readable, resolve, walk
 
 _ABSENT = object()
 
@@ -73,7 +74,7 @@ class Effects:
                 continue  # the items of a container are listed by themselves
             if ref is None:
                 place = spy.written.get(str(path[0][1]), "a hook")
-                raise Untraceable(f"{place} changes {readable(path)}, which is no tensor, in every step")
+                raise Untraceable(f"{place} changes self.{readable(path)}, which is no tensor, in every step")
             if isinstance(old, Tensor) and alike(old, value):
                 _feed_back(recording, old, value, ref)
             else:

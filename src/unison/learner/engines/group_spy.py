@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from unison.learner.engines.frozen import frozen
 from unison.learner.engines.recording import Untraceable, current_place
-from unison.learner.engines.watching import frozen
 
 if TYPE_CHECKING:
     from unison.learner.optimizer_slot import OptimizerSlot

@@ -165,7 +165,10 @@ def _trace(
     unread = [not node.users for node in graph.inputs()[0]]
     scratch = [free and is_scratch(learner, bindings.storages[s]) for free, s in zip(unread, graph.state, strict=True)]
     inputs = [leaf for leaf, _ in leaves(example_minibatches(columns, window, shared))]
-    guards = Guards(learner, window.modules, spy.read, settings.read)
+    guards = Guards(learner, window.modules, spy, settings.read)
+    changed = guards.violation()
+    if changed is not None:
+        raise Untraceable(f"{changed} changes in every step")
     return TracedStep(graph, inputs, bindings, guards, layout, example, scratch)
 
 

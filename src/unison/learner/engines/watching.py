@@ -1,68 +1,20 @@
-"""What Python holds besides tensors: where tensors hang, and which plain values a trace has frozen."""
+"""Where tensors hang below a Learner, and which of its attributes a step reads and writes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor
 
-from unison.learner.engines.recording import current_place
+from unison.learner.engines.frozen import TooMuch, frozen
+from unison.learner.engines.objects import Step, attributes_of, children
+from unison.learner.engines.recording import Untraceable, current_place
 from unison.learner.links import Links
 
-Path: TypeAlias = tuple[tuple[str, Any], ...]
-"""Steps from an object to what hangs below it: ("attribute", name) or ("item", key)."""
+Path: TypeAlias = tuple[Step, ...]
+"""From an object to what hangs below it."""
 
 _PLAIN = (int, float, complex, str, bytes, bool, type(None))
-_FOREIGN = frozenset(
-    [
-        "abc",
-        "builtins",
-        "collections",
-        "concurrent",
-        "enum",
-        "functools",
-        "gymnasium",
-        "jax",
-        "jaxlib",
-        "logging",
-        "numpy",
-        "pathlib",
-        "pydantic",
-        "pydantic_core",
-        "threading",
-        "torch",
-        "types",
-        "typing",
-        "weakref",
-    ]
-)
 _LIMIT = 50_000
-
-
-def children(value: Any) -> Iterator[tuple[tuple[str, Any], Any]]:
-    """What hangs directly below an object: items of containers, attributes of objects of our own and of users."""
-    if isinstance(value, dict):
-        for key, item in value.items():  # pyright: ignore[reportUnknownVariableType]
-            yield ("item", key), item
-    elif isinstance(value, list | tuple):
-        for key, item in enumerate(value):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-            yield ("item", key), item
-    elif not _is_foreign(value):
-        for name, item in list(getattr(value, "__dict__", {}).items()):
-            yield ("attribute", name), item
-
-
-def _is_foreign(value: Any) -> bool:
-    if isinstance(value, torch.nn.Module):
-        return False
-    home = type(value).__module__
-    # Settings are frozen, and there are thousands of them.
-    return (
-        home.partition(".")[0] in _FOREIGN
-        or home.startswith("unison.config")
-        or isinstance(value, type)
-        or callable(value)
-    )
 
 
 def walk(
@@ -102,7 +54,7 @@ def resolve(root: Any, path: Path) -> Any:
 
 
 def _step_down(value: Any, kind: str, key: Any) -> Any:
-    return value[key] if kind == "item" else value.__dict__[key]
+    return value[key] if kind == "item" else attributes_of(value)[key]
 
 
 def links(root: Any, paths: Sequence[Path]) -> Links:
@@ -113,7 +65,7 @@ def links(root: Any, paths: Sequence[Path]) -> Links:
         for length, (kind, key) in enumerate(path, 1):
             if path[:length] not in found:
                 above = found[path[: length - 1]]
-                found[path[:length]] = noted.add(above if kind == "item" else above.__dict__, key)
+                found[path[:length]] = noted.add(above if kind == "item" else attributes_of(above), key)
     return noted
 
 
@@ -128,8 +80,8 @@ def assign(root: Any, path: Path, value: Any) -> None:
 
 
 def readable(path: Path) -> str:
-    """A path as a person would write it."""
-    return "self" + "".join(f".{key}" if kind == "attribute" else f"[{key!r}]" for kind, key in path)
+    """A path from an object as a person would write it."""
+    return "".join(f".{key}" if kind == "attribute" else f"[{key!r}]" for kind, key in path).removeprefix(".")
 
 
 def tensors_below(root: Any, skip: frozenset[str] = frozenset()) -> dict[int, Path]:
@@ -144,33 +96,6 @@ def tensors_below(root: Any, skip: frozenset[str] = frozenset()) -> dict[int, Pa
 def plain_values(root: Any, skip: frozenset[str] = frozenset()) -> dict[Path, Any]:
     """The numbers and strings below `root`, by path."""
     return {path: value for path, value in walk(root, skip) if isinstance(value, _PLAIN)}
-
-
-def frozen(value: Any, depth: int = 4) -> Any:
-    """A value to compare later: plain data by content, tensors not at all, other objects by identity."""
-    if isinstance(value, _PLAIN):  # before all else: most values are, and torch is slow to say what is a tensor
-        return value
-    if isinstance(value, Tensor):
-        return None
-    if depth == 0:
-        return value
-    if isinstance(value, Mapping):
-        return {k: frozen(v, depth - 1) for k, v in value.items()}  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(value, list | tuple | set | frozenset):
-        return [frozen(v, depth - 1) for v in value]  # pyright: ignore[reportUnknownVariableType]
-    return _Same(value)
-
-
-class _Same:
-    """Equal only to itself."""
-
-    __hash__ = None  # pyright: ignore[reportAssignmentType]
-
-    def __init__(self, value: Any) -> None:
-        self._value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other._value is self._value
 
 
 def class_value(kind: type, name: str) -> Any:
@@ -196,7 +121,11 @@ class Attributes:
     def __getitem__(self, name: str) -> Any:
         if name not in self._looked:
             own = name in self._attributes
-            now = frozen(self._attributes[name] if own else class_value(type(self._target), name))
+            value = self._attributes[name] if own else class_value(type(self._target), name)
+            try:
+                now = frozen(value)
+            except TooMuch:
+                now = object()
             if name not in self._values or self._values[name] != now:
                 self._values[name] = now
             self._looked.add(name)
@@ -216,6 +145,7 @@ class Spy:
         self._class: type[Any] = type(target)
         self._skip = skip
         self.read: dict[str, Any] = {}
+        self.readers: dict[str, str] = {}
         self.written: dict[str, str] = {}
 
     def __enter__(self) -> "Spy":
@@ -226,8 +156,15 @@ class Spy:
         object.__setattr__(self._target, "__class__", self._class)
 
     def _note_read(self, name: str, value: Any) -> None:
-        if name not in self._skip and name not in self.read:
+        if name in self._skip or name in self.read:
+            return
+        place = self.readers[name] = current_place()
+        try:
             self.read[name] = frozen(value)
+        except TooMuch:
+            raise Untraceable(
+                f"{place} reads self.{name}, which holds too much to be compared in every update"
+            ) from None
 
     def _note_write(self, name: str) -> None:
         if name not in self._skip:
