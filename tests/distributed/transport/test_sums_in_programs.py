@@ -156,3 +156,24 @@ def test_detached_sums_are_all_left_to_python(world: ProcessTransport) -> None:
     found = ask(world, "total", 1000, 4)
     ask(world, "attach")
     assert all(left_to_python == 4 for _, left_to_python in found)
+
+
+@pytest.mark.parametrize(("ranks", "is_closed"), [(1, False), (2, True)])
+def test_who_is_alone_or_has_closed_leaves_sums_to_python(ranks: int, is_closed: bool) -> None:
+    def sum_alone(hosted: Summing) -> tuple[torch.Tensor, int, str]:
+        if is_closed:
+            hosted.collective.close()
+        return hosted.in_program(torch.ones(8)), hosted.left_to_python, str(hosted.error)
+
+    transport = ProcessTransport(timeout_s=60.0)
+    try:
+        transport.start(Summing, ranks)
+        ask(transport, "attach")
+        ask(transport, "total", 8, 2, "python")
+        answers = ask(transport, "apply", sum_alone)
+    finally:
+        transport.stop()
+    for total, left_to_python, error in answers:
+        assert torch.equal(total, torch.ones(8))
+        assert left_to_python == 1
+        assert ("Bad file descriptor" in error) is is_closed

@@ -143,6 +143,7 @@ class SharedMemoryCollective(Collective):
 
     def close(self) -> None:
         """Drop the mappings."""
+        self._shared.size = 0
         self._views.clear()
         self._buffers.clear()
         for segment in self._segments:
@@ -226,8 +227,8 @@ class SharedMemoryCollective(Collective):
         )
 
     def _offer_buffers(self) -> None:
-        """Let code that is not Python sum what all buffers have room for, the way `_add_up` does."""
-        if self._shared.size or len(self._buffers) < 2 * self.world_size:
+        """Let code that is not Python sum what all buffers have room for, the way `_add_up` does for two and more."""
+        if self._shared.size or not self._others or len(self._buffers) < 2 * self.world_size:
             return
         order = [self._buffers[parity, rank] for parity in (0, 1) for rank in range(self.world_size)]
         self._shared.buffers = (ctypes.c_void_p * len(order))(*(buffer.data_ptr() for buffer in order))
