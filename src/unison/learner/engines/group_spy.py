@@ -34,29 +34,29 @@ class GroupSpy:
 
     def __init__(self, slots: Iterable["OptimizerSlot"]) -> None:
         self._held = [(slot, slot.optimizer.param_groups) for slot in slots]
-        self._is_active = False
+        self.is_active = False
         self.read: list[Setting] = []
 
     def __enter__(self) -> "GroupSpy":
         for slot, groups in self._held:
             watched: Any = tuple(_Watched(self, slot, number, options) for number, options in enumerate(groups))
             slot.optimizer.param_groups = watched
-        self._is_active = True
+        self.is_active = True
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._is_active = False
+        self.is_active = False
         for slot, groups in self._held:
             slot.optimizer.param_groups = groups
 
     def note_read(self, setting: Setting) -> None:
         """A setting is being read."""
-        if self._is_active and setting not in self.read:
+        if self.is_active and setting not in self.read:
             self.read.append(setting)
 
     def refuse_write(self, setting: Setting) -> None:
         """A setting is about to change; hooks may have kept a group until they may change it."""
-        if self._is_active:
+        if self.is_active:
             raise Untraceable(f"{current_place()} changes {setting} in every step")
 
 
@@ -68,6 +68,15 @@ class _Watched(MutableMapping[str, Any]):
 
     def __init__(self, spy: GroupSpy, slot: "OptimizerSlot", number: int, options: dict[str, Any]) -> None:
         self._spy, self._slot, self._number, self._options = spy, slot, number, options
+
+    @property
+    def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]  # nobody sets it
+        """What a hook finds that asks whether it is a dict; a walk, which comes after the hooks, shall find none."""
+        return dict if self._spy.is_active else _Watched
+
+    def copy(self) -> dict[str, Any]:
+        """As of a dict."""
+        return dict(self)
 
     def __getitem__(self, name: str) -> Any:
         self._spy.note_read(self._setting(name))

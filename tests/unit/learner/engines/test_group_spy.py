@@ -79,7 +79,11 @@ def test_a_rate_that_is_set_is_seen(engine: str) -> None:
 READS: dict[str, Callable[[Any, str], Any]] = {
     "get": lambda learner, m: learner.get_optimizer(m).param_groups[0].get("lr", 1.0),
     "items": lambda learner, m: dict(learner.get_optimizer(m).param_groups[0].items())["lr"],
-    "copy": lambda learner, m: {**learner.get_optimizer(m).param_groups[0]}["lr"],
+    "copy": lambda learner, m: learner.get_optimizer(m).param_groups[0].copy()["lr"],
+    "if it is a dict": lambda learner, m: (
+        group["lr"] if isinstance(group := learner.get_optimizer(m).param_groups[0], dict) else 1.0
+    ),
+    "unpacked": lambda learner, m: {**learner.get_optimizer(m).param_groups[0]}["lr"],
     "of the Learner": lambda learner, m: learner._get_optimizer_lr(learner.get_optimizer(m)),
     "of the flat group": lambda learner, m: learner.optimizers.get(m, "default_optimizer").groups[0].options["lr"],
 }
