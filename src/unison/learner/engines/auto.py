@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import torch
+
 from unison.data.plan import MinibatchPlan
 from unison.data.tensors import TensorColumns
+from unison.learner.collective import Collective
 from unison.learner.engines.compiled import CompiledEngine
 from unison.learner.engines.eager import EagerEngine
 from unison.learner.engines.engine import BeforeChange, Engine
@@ -31,7 +34,8 @@ class AutoEngine(Engine):
     """Measures engines on the Learner's own updates and keeps the fastest.
 
     Numbers differ between engines as float32 rounds, so runs under `auto` repeat each other only to
-    that accuracy; for bit-identical runs name the engine.
+    that accuracy; for bit-identical runs name the engine. Ranks share what they measure, so all of them
+    change the engine with the same update.
     """
 
     name = "auto"
@@ -60,7 +64,7 @@ class AutoEngine(Engine):
         start = time.perf_counter()
         compiled_before = engine.seconds_compile if isinstance(engine, CompiledEngine) else 0.0
         steps = engine.run(learner, plan, columns, before_change)
-        seconds = time.perf_counter() - start
+        seconds = _of_all_ranks(time.perf_counter() - start, learner.collective)
         self._stepping += seconds
         compiled = isinstance(engine, CompiledEngine) and engine.seconds_compile > compiled_before
         ran = engine.report()["engine"]
@@ -147,6 +151,13 @@ class AutoEngine(Engine):
     def _seconds(self, name: str) -> float:
         """The fastest of the latest steps: what disturbs a measurement only ever slows it."""
         return min(self._samples.get(name, [float("inf")]))
+
+
+def _of_all_ranks(seconds: float, collective: Collective) -> float:
+    """The mean over the ranks, the same number on each."""
+    if collective.world_size == 1:
+        return seconds
+    return float(collective.all_reduce_(torch.tensor([seconds], dtype=torch.float64))) / collective.world_size
 
 
 def make_compiled(name: str) -> CompiledEngine:
