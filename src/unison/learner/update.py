@@ -57,6 +57,7 @@ def run_update(
                 learner.optimizers.check()
                 for slot in learner.optimizers.active(columns):
                     slot.sync()
+            learner.engine.runs += 1
             steps = learner.engine.run(learner, plan, columns, snapshot.take)
             learner.results = _results(learner, columns, steps, num_iters)
         else:

@@ -44,6 +44,7 @@ def recover(transport: Transport, error: WorkerError, moment: Moment, blank: set
                 if survivors:
                     message += f"The state after {moment.updates} updates can be saved, and resize() goes on from it. "
                 raise LearnerGroupError(f"{message}{cause}") from cause
+            _level(transport, lost)
             if lost:
                 restarts += len(lost)
                 transport.restart(lost)
@@ -76,6 +77,13 @@ def original(error: WorkerError) -> BaseException:
         return error
     exception.add_note(f"Raised on rank {error.cause.rank}:\n{error.cause.traceback.rstrip()}")
     return exception
+
+
+def _level(transport: Transport, lost: Collection[int]) -> None:
+    """Have the engines of all ranks begin again, if one is lost or has not come as far as the others."""
+    there = [rank for rank in range(transport.num_workers) if rank not in lost]
+    if lost or len(set(_call(transport, "engine_runs", ranks=there))) > 1:
+        _call(transport, "renew_engine", ranks=there)
 
 
 def _call(transport: Transport, method: str, *args: object, ranks: Collection[int]) -> list[object]:

@@ -12,6 +12,7 @@ import torch
 from unison.config import AlgorithmConfig
 from unison.errors import ConfigError
 from unison.learner import TorchLearner
+from unison.learner.engines import make_engine
 from unison.learner.learner import ShouldUpdate
 from unison.learner.memento import Memento, resume, take_memento
 from unison.learner_group.legacy import Legacy
@@ -112,6 +113,14 @@ class LearnerWorker:
             self.learner.undo_update(moment.updates)
         is_there = (self.learner.counters["num_updates"], self._num_changes) == moment
         return is_there or self.inherit(moment)
+
+    def engine_runs(self) -> int:
+        """How many updates the engine has begun: what it compiles next depends on what it has seen."""
+        return self.learner.engine.runs
+
+    def renew_engine(self) -> None:
+        """Let the engine begin as that of a rank that begins anew: by another engine it would round elsewhere."""
+        self.learner.engine = make_engine(self.learner)
 
     def inherit(self, moment: Moment) -> bool:
         """Go on from what this rank has left at a moment; whether there is such a thing."""

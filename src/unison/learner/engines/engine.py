@@ -29,6 +29,8 @@ class Engine(ABC):
     name: ClassVar[str]
     fused: bool = False
     """Whether optimizers may use fused kernels that only run eagerly."""
+    runs: int = 0
+    """The updates that it has begun."""
 
     @abstractmethod
     def run(
