@@ -110,7 +110,7 @@ class TensorConverter:
             hint = "".join(f"Did you mean '{close}' by '{name}'? " for name, close in meant.items())
             raise BatchError(
                 f"Module '{self._module_id}': the batch lacks the columns {missing}; it has {sorted(columns)}. {hint}"
-                "Add them, or use update_from_episodes(), which computes them."
+                "Add them; from episodes, the Learner's `connectors` compute them (PPO's: the advantages)."
             )
         tensors: TensorColumns = {}
         for name, column in columns.items():

@@ -88,3 +88,10 @@ def test_what_a_caller_does_with_results_is_its_own_matter() -> None:
     results.clear()
     assert learner.results == kept
     assert kept["default_policy"]
+
+
+def test_columns_that_episodes_lack_are_what_connectors_compute() -> None:
+    columns = make_columns(4)
+    del columns["advantages"]
+    with pytest.raises(BatchError, match=r"the Learner's `connectors` compute them"):
+        make_learner().update_from_batch(columns)
