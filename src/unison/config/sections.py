@@ -232,7 +232,8 @@ class FaultToleranceSection(Section):
     max_learner_restarts: NonNegativeInt = Field(3, description="Restarts of Learners before giving up.")
     max_env_runner_restarts: NonNegativeInt = Field(10, description="Restarts of env runners before giving up.")
     learner_timeout_s: PositiveFloat = Field(
-        60.0, description="Seconds without an answer that make a Learner or an env runner dead."
+        300.0,
+        description="Seconds that an update or a sample may take before a Learner or an env runner counts as hung.",
     )
     learner_start_timeout_s: PositiveFloat = Field(
         120.0, description="Seconds that Learners and env runners have to start, and a cluster to make room for them."

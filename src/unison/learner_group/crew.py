@@ -186,4 +186,6 @@ class Crew(ABC, Generic[M, C]):
                 self._abort()
                 self._ask_for_stack(worker)
             elif silence > limit_s + self._deadlines.grace:
-                self._lose(worker, "hung", f"it did not answer for {silence:.1f} s, and was killed", kill=True)
+                hint = "if it was only slow, raise learner_timeout_s"
+                reason = f"it did not answer for {silence:.1f} s, and was killed ({hint})"
+                self._lose(worker, "hung", reason, kill=True)
