@@ -31,3 +31,12 @@ def test_importing_waits_for_no_full_collection_and_leaves_the_collector_as_it_w
     code = IMPORT.format(first=first)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0", str(enabled)]
+
+
+@pytest.mark.parametrize(("first", "frozen"), [("pass", True), ("import torch", False)])
+def test_no_collection_looks_at_what_the_import_of_torch_left_but_at_what_was_there_before(
+    first: str, frozen: bool
+) -> None:
+    code = f"{first}\nimport gc\nfrom unison import PPOConfig\nprint(gc.get_freeze_count() > 50_000)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(frozen)
