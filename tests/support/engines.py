@@ -5,10 +5,12 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import pytest
 import torch
 
 from unison import PPOConfig
 from unison.algorithms import PPOLearner
+from unison.learner.engines import compiled
 from unison.learner.engines.compiled import CompiledEngine
 from unison.learner.engines.feed import Feed
 from unison.learner.engines.program import Outputs, Program
@@ -19,6 +21,21 @@ VECTOR = gym.spaces.Box(-np.inf, np.inf, (4,), np.float32)
 IMAGE = gym.spaces.Box(0, 255, (24, 24, 3), np.uint8)
 CHOICE = gym.spaces.Discrete(3)
 TORQUES = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+
+def count_traces(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A list that grows by one with every step that is traced from now on."""
+    traces: list[Any] = []
+    trace_step = compiled.trace_step
+    monkeypatch.setattr(compiled, "trace_step", lambda *a, **k: traces.append(a) or trace_step(*a, **k))
+    return traces
+
+
+def with_encoders(modules: Any, wrap: Callable[[Any], Any]) -> Any:
+    """The modules, with another encoder around that of each."""
+    for module_id in modules:
+        modules[module_id].encoder = wrap(modules[module_id].encoder)
+    return modules
 
 
 class InterpretedEngine(CompiledEngine):

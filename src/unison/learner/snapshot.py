@@ -30,6 +30,7 @@ class Snapshot:
     def __init__(self, learner: "TorchLearner", module_ids: Collection[ModuleID]) -> None:
         self._learner = learner
         self._slots = learner.optimizers.active(module_ids)
+        self._flat = [(group, group.buffers(), group.is_uniform) for slot in self._slots for group in slot.groups]
         self._buffers = [(place, dict(place)) for place in buffer_places(learner.module)]
         self._rest = [(tensor, tensor.detach()) for tensor in self._find_rest(module_ids)]
         self._tensors = [*self._moved(), *(memory for _, memory in self._rest), *self._coefficients()]
@@ -41,7 +42,6 @@ class Snapshot:
         self._results = learner.results
         # Schedules move the rates and coefficients of all modules, also of those without rows.
         self._groups = [(s, list(s.optimizer.param_groups), _settings(s)) for s in learner.optimizers.slots.values()]
-        self._flat = [(group, group.buffers(), group.is_uniform) for slot in self._slots for group in slot.groups]
         self._own_states = {
             id(s): copy.deepcopy(s.optimizer.state_dict()) for s in self._slots if s.own_step_reason is not None
         }
@@ -85,9 +85,8 @@ class Snapshot:
         """What the optimizers move."""
         return [
             buffer
-            for slot in self._slots
-            for group in slot.groups
-            for name, buffer in group.buffers().items()
+            for _, buffers, _ in self._flat
+            for name, buffer in buffers.items()
             if name not in ("gradients", "last_non_finite")
         ]
 

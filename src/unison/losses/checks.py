@@ -30,8 +30,25 @@ def check_rows(function: str, mask: Tensor | None = None, **columns: Tensor | No
                 f"{function}: '{name}' is {list(column.shape)} of {column.dtype}, but a floating tensor of shape "
                 f"{list(shape)} is needed. Reshape or cast it before the call."
             )
-    if mask is not None and (mask.shape != shape or mask.dtype is not torch.bool):
+    if mask is not None:
+        check_booleans(function, "mask", mask, shape, "a row is valid")
+
+
+def check_booleans(function: str, name: str, column: Tensor, shape: torch.Size | None, meaning: str) -> None:
+    """Require a boolean tensor of a shape.
+
+    Args:
+        function: Name of the caller, for the message.
+        name: Of the column.
+        column: The tensor.
+        shape: What it must have; None: nothing fits.
+        meaning: Where it is true, for the message.
+
+    Raises:
+        BatchError: The shape or the dtype differs.
+    """
+    if column.shape != shape or column.dtype is not torch.bool:
         raise BatchError(
-            f"{function}: 'mask' is {list(mask.shape)} of {mask.dtype}, but a torch.bool tensor of shape "
-            f"{list(shape or ())} is needed (true where a row is valid)."
+            f"{function}: '{name}' is {list(column.shape)} of {column.dtype}, but a torch.bool tensor of shape "
+            f"{list(shape or ())} is needed (true where {meaning})."
         )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unison.errors import BatchError
-from unison.losses.checks import check_rows
+from unison.losses.checks import check_booleans, check_rows
 from unison.losses.masking import masked_mean
 
 
@@ -82,11 +82,7 @@ def soft_target(
         BatchError: A shape or a dtype does not fit.
     """
     check_rows("soft_target", rewards=rewards, next_values=next_values)
-    if terminateds.shape != rewards.shape or terminateds.dtype is not torch.bool:
-        raise BatchError(
-            f"soft_target: 'terminateds' is {list(terminateds.shape)} of {terminateds.dtype}, but a torch.bool tensor "
-            f"of shape {list(rewards.shape)} is needed (true where the episode terminated)."
-        )
+    check_booleans("soft_target", "terminateds", terminateds, rewards.shape, "the episode terminated")
     if isinstance(n_steps, Tensor):
         check_rows("soft_target", rewards=rewards, n_steps=n_steps.to(rewards.dtype))
         discounts = torch.pow(gamma, n_steps.to(rewards.dtype))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from support.engines import IMAGE, TORQUES, Case, run_both
+from support.engines import IMAGE, TORQUES, Case, run_both, with_encoders
 from unison.algorithms import PPOLearner
 
 
@@ -73,13 +73,13 @@ class Normalizing(PPOLearner):
     """Its encoders end in BatchNorm, whose operation does not say that it writes running statistics."""
 
     def _make_module(self) -> Any:
-        modules = super()._make_module()
-        for module_id in modules:
-            encoder: Any = modules[module_id].encoder
-            layers = torch.nn.Sequential(encoder, torch.nn.BatchNorm1d(encoder.output_size))
-            layers.output_size = encoder.output_size
-            modules[module_id].encoder = layers
-        return modules
+        return with_encoders(super()._make_module(), self._normalized)
+
+    @staticmethod
+    def _normalized(encoder: Any) -> Any:
+        layers: Any = torch.nn.Sequential(encoder, torch.nn.BatchNorm1d(encoder.output_size))
+        layers.output_size = encoder.output_size
+        return layers
 
 
 CASES = {

@@ -93,11 +93,6 @@ def tensors_below(root: Any, skip: frozenset[str] = frozenset()) -> dict[int, Pa
     return found
 
 
-def plain_values(root: Any, skip: frozenset[str] = frozenset()) -> dict[Path, Any]:
-    """The numbers and strings below `root`, by path."""
-    return {path: value for path, value in walk(root, skip) if isinstance(value, _PLAIN)}
-
-
 def class_value(kind: type, name: str) -> Any:
     """What an attribute is by an object's class, if that is data and no method, property or the like; else None."""
     found: Any = next((vars(each)[name] for each in kind.__mro__ if name in vars(each)), None)

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from support.engines import Case, assert_agree
+from support.engines import Case, assert_agree, count_traces
 from unison.algorithms import PPOLearner
-from unison.learner.engines import compiled
 from unison.types import ALL_MODULES
 
 COMPILED = [
@@ -142,9 +141,7 @@ def test_a_rate_that_is_a_tensor_or_is_not_read_moves_without_another_trace(
 ) -> None:
     case = Case(cls=cls, lr=[[0, 1e-2], [10_000, 1e-3]], passes=1)
     learners = both(case, engine)
-    traces: list[Any] = []
-    trace_step = compiled.trace_step
-    monkeypatch.setattr(compiled, "trace_step", lambda *a, **k: traces.append(a) or trace_step(*a, **k))
+    traces = count_traces(monkeypatch)
     for seed in range(9):
         for learner in learners:
             results = case.update(learner, seed)

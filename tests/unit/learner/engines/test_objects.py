@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from support.engines import Case, assert_agree
+from support.engines import Case, assert_agree, count_traces, with_encoders
 from unison.algorithms import PPOLearner
-from unison.learner.engines import compiled
 from unison.types import ALL_MODULES
 
 COMPILED = [
@@ -178,10 +177,7 @@ class HoldingEncoder(torch.nn.Module):
 
 class InModules(Holding):
     def _make_module(self) -> Any:
-        modules = super()._make_module()
-        for module_id in modules:
-            modules[module_id].encoder = HoldingEncoder(modules[module_id].encoder)
-        return modules
+        return with_encoders(super()._make_module(), HoldingEncoder)
 
 
 @pytest.mark.parametrize("change", [".held.scale = 0.25", ".weights[0] = 0.25", ".function = lambda _: 0.25"])
@@ -190,13 +186,6 @@ def test_values_that_modules_hold_are_followed(engine: str, change: str, monkeyp
     monkeypatch.setattr(f"{__name__}.Holding", InModules)
     change = f".module['default_policy'].encoder{change}"
     check_changes(engine, Helper, lambda _: 1.0, lambda learner: exec(f"self{change}", {"self": learner}))
-
-
-def count_traces(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    traces: list[Any] = []
-    trace_step = compiled.trace_step
-    monkeypatch.setattr(compiled, "trace_step", lambda *a, **k: traces.append(a) or trace_step(*a, **k))
-    return traces
 
 
 @pytest.mark.parametrize("engine", ["interpreted", "xla"])

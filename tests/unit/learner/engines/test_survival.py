@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from support.engines import CHOICE, VECTOR, Case, assert_agree
+from support.engines import CHOICE, VECTOR, Case, assert_agree, with_encoders
 from unison import SingleAgentRLModuleSpec
 from unison.algorithms import PPOLearner
 from unison.types import ALL_MODULES
@@ -291,10 +291,7 @@ class ScaledEncoder(torch.nn.Module):
 
 class WithScaledEncoders(Scaled):
     def _make_module(self) -> Any:
-        modules = super()._make_module()
-        for module_id in modules:
-            modules[module_id].encoder = ScaledEncoder(modules[module_id].encoder)
-        return modules
+        return with_encoders(super()._make_module(), ScaledEncoder)
 
 
 @pytest.mark.parametrize("where", ["the learner", "its class", "a module", "the class of a module"])
