@@ -11,7 +11,8 @@ from torch import Tensor
 
 from unison.learner.engines.objects import Step, attributes_of, class_attributes, is_open
 
-_PLAIN: Any = (int, float, complex, str, bytes, bool, type(None), np.generic)
+PLAIN: Any = (int, float, complex, str, bytes, bool, type(None), np.generic)
+"""Types of values that hold nothing else."""
 _CONTAINERS: Any = (Mapping, list, tuple, set, frozenset, deque, np.ndarray)
 _MAX_VALUES = 50_000
 _MAX_DEPTH = 50
@@ -52,7 +53,7 @@ def frozen(value: object) -> Any:
     Raises:
         TooMuch: it holds too much, or too deep.
     """
-    if isinstance(value, _PLAIN):  # before all else: most values are, and torch is slow to say what is a tensor
+    if isinstance(value, PLAIN):  # before all else: most values are, and torch is slow to say what is a tensor
         return value
     return Same(value) if _is_closed(type(value)) else _Freezer().freeze(value, _MAX_DEPTH)
 
@@ -80,7 +81,7 @@ def _first(old: Mapping[Any, Any], new: Mapping[Any, Any], kind: str) -> tuple[S
 @lru_cache(maxsize=1024)
 def _is_closed(kind: type) -> bool:
     """Whether such objects are compared by identity alone: most of a Learner's are."""
-    return not issubclass(kind, (*_CONTAINERS, *_PLAIN, Tensor)) and not is_open(kind)
+    return not issubclass(kind, (*_CONTAINERS, *PLAIN, Tensor)) and not is_open(kind)
 
 
 class _Freezer:
@@ -90,7 +91,7 @@ class _Freezer:
 
     def freeze(self, value: object, depth: int) -> Any:
         kind = type(value)
-        if isinstance(value, _PLAIN):
+        if isinstance(value, PLAIN):
             return value
         if isinstance(value, Tensor):
             return None

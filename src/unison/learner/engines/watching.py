@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from unison.learner.engines.frozen import TooMuch, frozen
+from unison.learner.engines.frozen import PLAIN, TooMuch, frozen
 from unison.learner.engines.objects import Step, attributes_of, children
 from unison.learner.engines.recording import Untraceable, current_place
 from unison.learner.links import Links
@@ -13,7 +13,6 @@ from unison.learner.links import Links
 Path: TypeAlias = tuple[Step, ...]
 """From an object to what hangs below it."""
 
-_PLAIN = (int, float, complex, str, bytes, bool, type(None))
 _LIMIT = 50_000
 
 
@@ -37,7 +36,7 @@ def walk(
                 count += 1
                 if count > _LIMIT:
                     return
-                if isinstance(child, (*_PLAIN, Tensor)) or id(child) in seen:
+                if isinstance(child, (*PLAIN, Tensor)) or id(child) in seen:
                     continue
                 seen.add(id(child))
                 home = None if homes is None else homes.get(id(child))
