@@ -43,7 +43,7 @@ class SumsInPrograms:
             return None
         jax: Any = import_module("jax")
         shapes = [jax.ShapeDtypeStruct(piece.shape, piece.dtype) for piece in pieces]
-        call = jax.ffi.ffi_call(name, shapes, input_output_aliases={i: i for i in range(len(pieces))})
+        call = jax.ffi.ffi_call(name, shapes)
         return call(*pieces, number=np.int64(number), places=np.array(places, np.int64).reshape(-1))
 
     def attach(self, number: int, buffers: SharedBuffers | None) -> None:
