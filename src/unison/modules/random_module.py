@@ -53,7 +53,7 @@ def _draw(space: Space, rows: int, device: torch.device, mask: Tensor | None = N
         return tuple(drawn.values()) if isinstance(space, spaces.Tuple) else drawn
     choices = choices_of(space)
     if choices is not None:
-        values = _draw_choices(choices, rows, device, mask)
+        values = draw_choices(choices, rows, device, mask)
         return values.squeeze(-1) if is_discrete(space) else values.reshape(rows, *(space.shape or ()))
     if is_multi_binary(space):
         return torch.randint(2, (rows, *space.shape), dtype=torch.int8, device=device)
@@ -62,12 +62,18 @@ def _draw(space: Space, rows: int, device: torch.device, mask: Tensor | None = N
     raise SpaceError(f"RandomModule cannot draw from the action space {space}, of type {type(space).__name__}.")
 
 
-def _draw_choices(choices: list[tuple[int, int]], rows: int, device: torch.device, mask: Tensor | None) -> Tensor:
+def draw_choices(
+    choices: list[tuple[int, int]],
+    rows: int,
+    device: torch.device,
+    mask: Tensor | None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
     """A value for each choice, `[rows, number of choices]`, among those that `mask` allows."""
     columns: list[Tensor] = []
     used = 0
     for size, start in choices:
-        scores = torch.rand(rows, size, device=device)
+        scores = torch.rand(rows, size, device=device, generator=generator)
         if mask is not None:
             scores = scores.masked_fill(~mask[:, used : used + size].bool(), -1.0)
         # The largest of independent uniform scores is equally likely to be any of them.

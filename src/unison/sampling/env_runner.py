@@ -77,7 +77,7 @@ class EnvRunner(LocalRunner):
             self._seeds.torch_generator,
             keeps_inputs=config.is_on_policy,
         )
-        self._random = RandomPolicy(self.action_space, self.num_envs)
+        self._random = RandomPolicy(self.observation_space, self.action_space, self.num_envs)
         self._running = RunningEpisodes(self.num_envs, self._episode_prefix)
         normalizes = config.normalize_rewards and not evaluation
         self._normalizer = RewardNormalizer(config.gamma) if normalizes else None
@@ -139,7 +139,7 @@ class EnvRunner(LocalRunner):
         with torch.inference_mode():
             while not recorder.is_full:
                 if random_actions:
-                    taken = self._random.act()
+                    taken = self._random.act(self._observations)
                     recorder.add_actions(self._transform.invert(taken), {})
                 else:
                     actions, outputs = policy.act(self._observations, explore=explore)

@@ -1,6 +1,6 @@
 """Acting: observations in, actions out, with the module's state and the sampler's own random numbers."""
 
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, cast, final
 
 import gymnasium as gym
@@ -11,6 +11,9 @@ from torch import Tensor
 from unison.data import Columns
 from unison.errors import ModuleError
 from unison.modules import RLModule
+from unison.modules.action_mask import MASK_KEY, split_action_mask
+from unison.modules.random_module import draw_choices
+from unison.modules.spaces import choices_of
 from unison.types import Tree, tree_leaves, tree_map
 
 Array = np.ndarray[Any, Any]
@@ -96,23 +99,41 @@ class Policy:
 
 @final
 class RandomPolicy:
-    """Draws actions evenly from the action space.
+    """Draws actions evenly from the action space, among those that an action mask allows.
 
     Args:
+        observation_space: of one environment.
         action_space: of one environment.
         num_envs: E.
     """
 
-    def __init__(self, action_space: gym.Space[Any], num_envs: int) -> None:
-        self._space = gym.vector.utils.batch_space(action_space, num_envs)
+    def __init__(self, observation_space: gym.Space[Any], action_space: gym.Space[Any], num_envs: int) -> None:
+        self._spaces = observation_space, action_space
+        self._actions = gym.vector.utils.batch_space(action_space, num_envs)
+        self._generator = torch.Generator()
 
     def seed(self, seed: int) -> None:
         """Begin the random numbers anew."""
-        self._space.seed(seed)
+        self._actions.seed(seed)
+        self._generator.manual_seed(seed)
 
-    def act(self) -> Tree:
-        """Actions [E, ...] as environments take them."""
-        return self._space.sample()
+    def act(self, observations: Tree) -> Tree:
+        """Actions [E, ...] as environments take them, for tensors `observations` [E, ...].
+
+        Raises:
+            SpaceError: there is an action mask that does not fit the actions.
+        """
+        choices = self._masked_choices
+        if choices is None:
+            return self._actions.sample()
+        mask: Tensor = observations[MASK_KEY]
+        drawn = draw_choices(choices, len(mask), mask.device, mask, self._generator)
+        return drawn.numpy().reshape(self._actions.shape).astype(self._actions.dtype)
+
+    @cached_property
+    def _masked_choices(self) -> list[tuple[int, int]] | None:
+        """Looked for when first needed: a module of its own may do with the mask what it likes."""
+        return choices_of(self._spaces[1]) if split_action_mask(*self._spaces)[1] else None
 
 
 def to_tensors(arrays: Tree) -> Tree:

@@ -5,7 +5,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Tuple
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
 from unison.sampling.actions import ActionTransform
 
@@ -88,3 +88,42 @@ def test_random_actions_fill_the_bounds_and_are_held_as_the_policy_would_say_the
         assert taken.max() > 6.5
         assert np.allclose(taken, 2 + 5 * episode.get_actions(), atol=1e-5)
         assert not episode.get_extra_model_outputs()
+
+
+class Masked(gym.Env):
+    """Allows the options 0 and 2, then 1 and 2, and so on in turn; of several choices the same in each."""
+
+    def __init__(self, action_space: gym.Space[Any], choices: int) -> None:
+        self.action_space = action_space
+        self.choices = choices
+        self.observation_space = Dict({"action_mask": MultiBinary(3 * choices), "seen": Box(0, 1, (1,))})
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.turn = 0
+        return self.observe(), {}
+
+    def observe(self) -> Any:
+        mask = np.array([[1, 0, 1], [0, 1, 1]][self.turn % 2] * self.choices, np.int8)
+        return {"action_mask": mask, "seen": np.zeros(1, np.float32)}
+
+    def step(self, action: Any) -> Any:
+        assert self.action_space.contains(action)
+        self.turn += 1
+        return self.observe(), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize(
+    ("space", "choices"), [(Discrete(3, start=5), 1), (MultiDiscrete([3, 3]), 2), (MultiDiscrete([[3], [3]]), 2)]
+)
+def test_random_actions_keep_to_the_action_mask(space: Any, choices: int, make_runner: Any, assert_same: Any) -> None:
+    samples = []
+    for _ in range(2):
+        runner = make_runner(Masked, {"action_space": space, "choices": choices}, envs=2)
+        samples.append(runner.sample(num_timesteps=80, random_actions=True))
+    assert_same(*samples)
+    for episode in samples[0]:
+        masks = episode.get_observations()["action_mask"][:-1].reshape(40, choices, 3)
+        options = np.asarray(episode.get_actions()).reshape(40, choices) - space.start.reshape(-1)
+        assert np.take_along_axis(masks, options[..., None], -1).all()
+        assert {*options.ravel().tolist()} == {0, 1, 2}
