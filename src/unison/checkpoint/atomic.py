@@ -38,7 +38,7 @@ class Staging:
             self.path = _hidden(target, "new")
             os.mkdir(self.path)
             try:
-                self._lock = _lock(self.path)
+                self._lock = lock(self.path)
             except (BlockingIOError, FileNotFoundError):
                 continue  # a sweep came between mkdir and lock and took it for a leftover
             except OSError:
@@ -69,7 +69,7 @@ def _hidden(target: Path, kind: str) -> Path:
     return target.parent / f".{target.name}.unison-{kind}-{secrets.token_hex(4)}"
 
 
-def _lock(path: Path) -> int:
+def lock(path: Path) -> int:
     """A descriptor that holds the lock on a directory.
 
     Raises:
@@ -169,11 +169,11 @@ def sweep(directory: Path) -> None:
 
 def _delete_unlocked(directory: Path) -> None:
     try:
-        lock = _lock(directory)
+        descriptor = lock(directory)
     except OSError:
         return  # a living writer holds it, it is gone, or there are no locks to tell
     shutil.rmtree(directory, ignore_errors=True)
-    os.close(lock)
+    os.close(descriptor)
 
 
 def _leftovers(directory: Path, kind: str, name: str | None = None) -> Iterator[Path]:

@@ -1,6 +1,9 @@
 """The folder of a run: what lies where, and what it says about itself."""
 
 import json
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +13,7 @@ import yaml
 from unison.algorithms.run_folder.rows import Row, read_rows, replace_file
 from unison.algorithms.run_folder.stopping import Outcome, StopConditions
 from unison.checkpoint import CheckpointKeeper, is_whole
+from unison.checkpoint.atomic import lock
 from unison.config import AlgorithmConfig
 from unison.errors import CheckpointError, ConfigError
 
@@ -57,6 +61,30 @@ class RunFolder:
         if self.path.exists() and any(self.path.iterdir()):
             raise ConfigError(f"{self.path} holds other files; choose an empty or new folder: --out DIR.")
 
+    @contextmanager
+    def held(self) -> Generator[None]:
+        """Around all that trains here: two processes would drop each other's metrics.
+
+        Raises:
+            ConfigError: another process trains here.
+        """
+        descriptor: int | None = None
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = lock(self.path)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"Another process trains in {self.path}. Wait until it has ended, or end it by Ctrl-C; then go on with "
+                f"the run: unison train --resume {self.path}"
+            ) from error
+        except OSError:
+            pass  # A file system without locks; or nothing can be written, as `create` will say.
+        try:
+            yield
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
     def create(self, config: AlgorithmConfig, stop: StopConditions) -> None:
         """Begin a run here.
 
@@ -84,7 +112,10 @@ class RunFolder:
             return
         if not self.path.exists():
             raise ConfigError(f"There is no folder {self.path}.")
-        raise ConfigError(f"{self.path} holds no run: it has no config.yaml and run.json, which 'unison train' writes.")
+        if is_whole(self.path):
+            raise ConfigError(f"{self.path} is a checkpoint. A run goes on from its last one: give the run's folder.")
+        missing = " and no ".join(f.name for f in (self.config_file, self.run_file) if not f.exists())
+        raise ConfigError(f"{self.path} holds no run: it has no {missing}, which 'unison train' writes.")
 
     def read_config(self) -> AlgorithmConfig:
         """The settings of the run.

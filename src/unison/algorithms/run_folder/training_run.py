@@ -16,7 +16,7 @@ from unison.algorithms.run_folder.rows import flatten, plain
 from unison.algorithms.run_folder.stopping import Outcome, StopConditions, StopReason
 from unison.checkpoint import RESULTS, CheckpointKeeper, read_manifest
 from unison.config import AlgorithmConfig
-from unison.errors import ConfigError, NotBuiltError
+from unison.errors import CheckpointError, ConfigError, NotBuiltError
 from unison.types import ModuleID
 
 CONFIRMATION_EPISODES = 20
@@ -48,6 +48,7 @@ class TrainingRun:
     Raises:
         ConfigError: the folder holds something, a setting is out of range, or `keep_best_by` names no result.
         MissingExtraError: a logger's package is not installed.
+        CheckpointError: the run to go on with has ended, and left no whole checkpoint.
     """
 
     def __init__(
@@ -70,6 +71,11 @@ class TrainingRun:
         if goes_on:
             self.resumed_from = self.folder.latest_checkpoint()
             self._had_ended = self.folder.read_outcome() is not None
+            if self._had_ended and self.resumed_from is None:
+                raise CheckpointError(
+                    f"The run in {out} has ended, and there is no checkpoint of it to go on from. Restore one from a "
+                    "copy, or train anew in another folder."
+                )
         else:
             self.folder.check_is_free()
         self._goes_on = goes_on
@@ -131,8 +137,8 @@ class TrainingRun:
         """Train to the end; yields after each iteration.
 
         Raises:
-            ConfigError: a resumed run has done its `stop_steps` already, or the first iteration has no result such as
-                `keep_best_by` names.
+            ConfigError: a resumed run has done its `stop_steps` already, another process trains in its folder, or the
+                first iteration has no result such as `keep_best_by` names.
             CheckpointError: the checkpoint to go on from is damaged.
         """
         with ExitStack() as stack:
@@ -174,6 +180,7 @@ class TrainingRun:
         return cast("Mapping[str, Any]", read_manifest(self.resumed_from).metadata.get(RESULTS, {}))
 
     def _open(self, algorithm: Algorithm, stack: ExitStack) -> list[MetricsLogger]:
+        stack.enter_context(self.folder.held())
         if self._goes_on:
             self.folder.write_run(self.stop, None)
         else:

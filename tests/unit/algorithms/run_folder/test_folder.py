@@ -55,6 +55,19 @@ def test_a_run_that_is_not_there(tmp_path: Path, name: str, words: str) -> None:
         RunFolder(tmp_path / name).read_config()
 
 
+def test_what_is_missing_of_a_run_is_named(folder: RunFolder) -> None:
+    folder.config_file.unlink()
+    with pytest.raises(ConfigError, match=r"holds no run: it has no config\.yaml, which"):
+        folder.read_config()
+
+
+def test_a_run_does_not_go_on_from_a_single_checkpoint(folder: RunFolder) -> None:
+    checkpoint = folder.checkpoint_folder / "checkpoint_000001"
+    write_checkpoint(checkpoint, {"a": {}}, {})
+    with pytest.raises(ConfigError, match=r"is a checkpoint.*give the run's folder"):
+        RunFolder(checkpoint).read_config()
+
+
 def test_a_damaged_run_file_is_named(folder: RunFolder) -> None:
     folder.run_file.write_text("{")
     with pytest.raises(ConfigError, match=r"run\.json is damaged"):

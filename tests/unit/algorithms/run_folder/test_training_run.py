@@ -1,6 +1,8 @@
 import json
 import os
+import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -201,6 +203,38 @@ def test_a_folder_that_is_taken_is_refused_before_anything_is_built(tmp_path: Pa
     with pytest.raises(ConfigError, match="already holds a run"):
         TrainingRun(tiny_config(), tmp_path / "run", stop_steps=64)
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+
+
+def test_one_process_at_a_time_trains_in_a_folder(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    first = iter(TrainingRun(tiny_config().checkpointing(checkpoint_interval=1), out, stop_steps=256))
+    next(first), next(first)
+    while RunFolder(out).latest_checkpoint() is None:  # It is written in the background.
+        time.sleep(0.01)
+    before = (out / "run.json").read_bytes()
+    with pytest.raises(ConfigError, match=rf"Another process trains in {out}\. .* --resume {out}"):
+        list(TrainingRun.resume(out, stop_steps=512))
+    assert (out / "run.json").read_bytes() == before
+    assert len(list(first)) == 2
+    assert [row["training_iteration"] for row in read_rows(out)] == [1, 2, 3, 4]
+    assert [progress.iteration for progress in TrainingRun.resume(out, stop_steps=320)] == [5]
+
+
+def test_of_two_runs_that_begin_in_one_folder_the_second_changes_nothing(tmp_path: Path) -> None:
+    first, second = (TrainingRun(tiny_config().debugging(seed=s), tmp_path / "run", stop_steps=128) for s in (0, 1))
+    with RunFolder(tmp_path / "run").held(), pytest.raises(ConfigError, match="Another process"):
+        list(second)
+    assert not any((tmp_path / "run").iterdir())
+    assert len(list(first)) == 2
+
+
+def test_a_run_that_has_ended_and_lost_its_checkpoints_keeps_its_metrics(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    list(TrainingRun(tiny_config(), out, stop_steps=128))
+    shutil.rmtree(out / "checkpoints")
+    with pytest.raises(CheckpointError, match=r"has ended, and there is no checkpoint"):
+        list(TrainingRun.resume(out, stop_steps=256))
+    assert len(read_rows(out)) == 2
 
 
 def test_a_run_folder_is_no_checkpoint(tmp_path: Path) -> None:
