@@ -9,7 +9,7 @@ from torch import Tensor
 from unison.config import AlgorithmConfig
 from unison.config.schedule import Schedule
 from unison.data.tensors import TensorColumns, split_by_module
-from unison.errors import ModuleError, NotBuiltError
+from unison.errors import BatchError, ModuleError, NotBuiltError
 from unison.learner.connectors import LearnerConnector, episodes_to_columns
 from unison.learner.engines import make_engine
 from unison.learner.gradients import ClipFunction, GradientExchange, Gradients, clip_gradients, differentiate
@@ -224,9 +224,13 @@ class TorchLearner(TorchOptimization, TorchState):
         total: Any = None
         for module_id, columns in batch.items():
             config = self.config_for_module(module_id)
-            loss = self.compute_loss_for_module(
-                module_id=module_id, config=config, batch=columns, fwd_out=fwd_out[module_id]
-            )
+            try:
+                loss = self.compute_loss_for_module(
+                    module_id=module_id, config=config, batch=columns, fwd_out=fwd_out[module_id]
+                )
+            except BatchError as error:  # A loss knows its columns, not whose they are.
+                error.args = (f"Module '{module_id}': {error}",)
+                raise
             losses[module_id] = checked_loss(self, module_id, loss)
             weighed = loss * columns[LOSS_SHARE] if LOSS_SHARE in columns else loss
             total = weighed if total is None else total + weighed

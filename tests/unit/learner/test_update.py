@@ -141,6 +141,14 @@ BAD_BATCHES: dict[str, tuple[Any, str]] = {
     "unequal lengths": ({**make_columns(8), "advantages": np.zeros(7, np.float32)}, "'advantages' has 7 rows"),
     "wrong shape": ({**make_columns(8), "obs": np.zeros((8, 5), np.float32)}, r"'obs' has shape \(8, 5\)"),
     "wrong dtype": ({**make_columns(8), "actions": np.zeros(8, np.float32)}, "'actions' has dtype torch.float32"),
+    "wrong shape in the loss": (
+        {**make_columns(8), "advantages": np.zeros((8, 1), np.float32)},
+        r"Module 'default_policy': clipped_surrogate: 'advantages' is \[8, 1\]",
+    ),
+    "too many old logits": (
+        {**make_columns(8), "action_dist_inputs": np.zeros((8, 9), np.float32)},
+        r"Module 'default_policy': column 'action_dist_inputs' has shape \[8, 9\]",
+    ),
     "strings": ({**make_columns(2), "obs": np.array(["a", "b"])}, "'obs' holds objects or strings"),
     "empty": ({name: value[:0] for name, value in make_columns(1).items()}, "empty"),
     "no batch": ([1, 2], "not list"),

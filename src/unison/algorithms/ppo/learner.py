@@ -7,6 +7,7 @@ from torch import Tensor
 
 from unison.config import AlgorithmConfig
 from unison.data import Columns
+from unison.errors import BatchError
 from unison.learner import AddAdvantages, TorchLearner
 from unison.learner.loss_check import checked_values
 from unison.losses import clipped_surrogate, explained_variance, masked_mean, value_loss
@@ -56,7 +57,7 @@ class PPOLearner(TorchLearner):
         loss = policy_loss + config.vf_loss_coeff * vf_loss - coefficients["entropy_coeff"] * entropy
         metrics = {"policy_loss": policy_loss, "vf_loss": vf_loss, "entropy": entropy}
         if config.use_kl_loss or (self.step.is_logged and Columns.ACTION_DIST_INPUTS in batch):
-            old = self.module[module_id].action_distribution(batch[Columns.ACTION_DIST_INPUTS])
+            old = self.module[module_id].action_distribution(_old_inputs(batch, fwd_out))
             metrics["mean_kl_loss"] = masked_mean(old.kl(distribution), mask)
         if config.use_kl_loss:
             loss = loss + coefficients["kl_coeff"] * metrics["mean_kl_loss"]
@@ -80,3 +81,18 @@ class PPOLearner(TorchLearner):
         super()._make_coefficients(module_id)
         config = self.config_for_module(module_id)
         self.coefficients[module_id]["kl_coeff"] = self._get_tensor_variable(float(config.kl_coeff))
+
+
+def _old_inputs(batch: Mapping[str, Any], fwd_out: Mapping[str, Any]) -> Tensor:
+    """The `action_dist_inputs` of the policy that acted.
+
+    Raises:
+        BatchError: they are not shaped as the module's.
+    """
+    old, new = batch[Columns.ACTION_DIST_INPUTS], fwd_out[Columns.ACTION_DIST_INPUTS]
+    if old.shape != new.shape:
+        raise BatchError(
+            f"column '{Columns.ACTION_DIST_INPUTS}' has shape {list(old.shape)} where the module's have "
+            f"{list(new.shape)}; give those of the policy that acted, or leave the column out without use_kl_loss."
+        )
+    return old
