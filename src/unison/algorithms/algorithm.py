@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from unison.algorithms.acting import Actor
-from unison.algorithms.checkpoints import describe, read_config, read_mapping, read_whole
+from unison.algorithms.checkpoints import check_family, describe, read_config, read_mapping, read_whole
 from unison.algorithms.population import Population
 from unison.checkpoint import BackgroundWriter, check_like, check_rng, restore_rng
 from unison.config import AlgorithmConfig
@@ -173,11 +173,13 @@ class Algorithm(Population, ABC):
     ) -> dict[str, tuple[Any, Any]]:
         """Go on from a checkpoint that `save_state` wrote, wholly or (on an error) not at all.
 
-        See Learner.load_state for `settings`, `module_classes` and what returns.
+        See Learner.load_state for `settings`, `module_classes`, what returns and what is raised. A checkpoint of
+        another algorithm raises CheckpointError.
         """
         self._check_is_running()
         self._writer.wait()
         checkpoint = read_whole(path)
+        check_family(path, checkpoint.metadata["config"]["algorithm_name"], type(self))
         parts = checkpoint.parts
         self.env_runner.check_state(parts["env_runner"])
         check_like(parts["algorithm"], self.get_progress(), "The state of the Algorithm")
@@ -210,8 +212,13 @@ class Algorithm(Population, ABC):
             path: what `save_state` wrote.
             overrides: settings that replace the checkpoint's, for what can't be stored (functions without a
                 name) or is to differ.
+
+        Raises:
+            CheckpointError: it is damaged, or of another algorithm than this class.
         """
-        algorithm = read_config(path, overrides).build()
+        config = read_config(path, overrides)
+        check_family(path, config.algorithm_name, cls)
+        algorithm = config.build()
         algorithm.load_state(path)
         return algorithm
 

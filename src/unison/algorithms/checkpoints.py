@@ -12,6 +12,7 @@ from unison.config.values import from_plain, to_plain
 from unison.data.multi_agent_episode import PolicyMapping
 from unison.errors import CheckpointError, ConfigError
 from unison.learner.saving import to_parts
+from unison.registry import lookup
 
 if TYPE_CHECKING:
     from unison.algorithms.algorithm import Algorithm
@@ -51,6 +52,19 @@ def read_whole(path: str | Path) -> Checkpoint:
     if missing:
         raise CheckpointError(f"{path} is no checkpoint of an Algorithm: it lacks the parts {missing}.")
     return checkpoint
+
+
+def check_family(path: str | Path, name: str | None, own: "type[Algorithm]") -> None:
+    """Raise CheckpointError if a checkpoint is of an algorithm, by its name, that `own` is no kind of."""
+    try:
+        found = lookup("algorithm", name or "")
+    except ConfigError:
+        return  # Of a class that was never registered, or is not any more: what it holds must tell.
+    if not issubclass(found, own) and not issubclass(own, found):
+        raise CheckpointError(
+            f"{path} is a checkpoint of {found.__name__}, and {own.__name__} can't go on from it. {found.__name__}."
+            "from_checkpoint(path) can; learner_group.load_module_state() takes over weights alone."
+        )
 
 
 def read_mapping(path: str | Path, metadata: Mapping[str, Any], present: PolicyMapping | None) -> PolicyMapping | None:

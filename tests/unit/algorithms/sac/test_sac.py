@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unison import SAC, SACConfig
-from unison.errors import StateError
+from unison import PPO, SAC, Algorithm, PPOConfig, SACConfig
+from unison.errors import CheckpointError, StateError
 from unison.types import ALL_MODULES
 
 M = "default_policy"
@@ -94,6 +94,21 @@ def test_without_the_replay_a_resumed_run_is_warned_and_fills_a_new_one(
     # 20 of the 30 steps fill the replay again.
     assert resumed.learner_group.get_stats()["trained"] - updates == 11
     resumed.stop()
+
+
+def test_a_checkpoint_of_another_algorithm_is_refused_by_name(tmp_path: Path) -> None:
+    algorithm = config().build()
+    algorithm.save_state(tmp_path / "saved")
+    with pytest.raises(CheckpointError, match=r"is a checkpoint of SAC, and PPO can't go on from it\. SAC\.from_"):
+        PPO.from_checkpoint(tmp_path / "saved")
+    other = PPOConfig().environment("Pendulum-v1").build()
+    with pytest.raises(CheckpointError, match=r"is a checkpoint of SAC, and PPO can't"):
+        other.load_state(tmp_path / "saved")
+    other.stop()
+    again = Algorithm.from_checkpoint(tmp_path / "saved")
+    assert type(again) is SAC
+    again.stop()
+    algorithm.stop()
 
 
 def test_a_replay_of_another_capacity_is_refused(tmp_path: Path) -> None:
