@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from support.learners import DISCRETE, OBS, assert_same, make_columns, make_config
+from support.learners import DISCRETE, OBS, assert_same, make_columns, make_config, weights
 from support.ranks import Rank, ranks
 from support.states import flat
 from unison.config import make_module_spec
@@ -70,3 +70,14 @@ def test_random_cases(engine: str, number: int, examples: int) -> None:
                 np.testing.assert_allclose(flat(answers[0][0])[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
         run()
+
+
+def test_uneven_shares_are_compiled_on_all_ranks_at_once() -> None:
+    """Of 5 and 6 rows rank 0 has 3 each time, the other rank 2 and 3: it meets each of its shapes once."""
+    pytest.importorskip("jax")
+    config = make_config().framework(engine="xla").resources(num_learners=2)
+    with config.build_learner_group(spaces={"default_policy": (OBS, DISCRETE)}) as group:
+        for rows, engine in ((40, "xla"), (5, "eager"), (6, "eager"), (5, "xla"), (6, "xla")):
+            group.update_from_batch(make_columns(rows, rows))
+            assert group.foreach_learner(lambda learner: learner.engine.report()["engine"]) == [engine, engine]
+            assert_same(*group.foreach_learner(weights))

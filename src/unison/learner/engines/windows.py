@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Rows: TypeAlias = tuple[tuple[ModuleID, int], ...]
 Signature: TypeAlias = tuple[tuple[ModuleID, ...], tuple[Rows, ...], bool]
-"""Which modules step, how many rows each has in each minibatch of the window, and whether all ranks have some."""
+"""Which modules step, how many rows each has in each minibatch of the window, on all ranks, and whether each has some."""
 Orders: TypeAlias = Sequence[Mapping[ModuleID, Tensor | None]]
 """For each pass, the order of each module's rows, or None for the given order."""
 Minibatches: TypeAlias = list[dict[ModuleID, dict[str, Any]]]
@@ -44,8 +44,11 @@ class Window:
 
     @property
     def signature(self) -> Signature:
-        """What decides which program runs it."""
-        rows = tuple(tuple((m, b - a) for m, (a, b) in part.items()) for part in self.ranges)
+        """What decides which program runs it: alike on every rank, so that all of them step by the same engine."""
+        rows = tuple(
+            tuple((m, stop - start) for m, (start, stop) in slot.ranges.items() if m in self.modules)
+            for slot in self.slots
+        )
         return self.modules, rows, self.is_for_all
 
 
