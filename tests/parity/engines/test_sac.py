@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from support.engines import run_both
+from support.engines import count_traces, run_both
 from support.sac import CHOICE, SACCase, sac_batch
 from unison.algorithms.sac.learner import NEXT_NOISE, NOISE, TD_ERRORS
 
@@ -60,3 +60,12 @@ def test_errors_come_back_for_every_row() -> None:
     assert ours.shape == (24,)
     assert (ours > 0).all()
     np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5)
+
+
+def test_batches_of_many_sizes_share_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    traces = count_traces(monkeypatch)
+    case = SACCase(replay_prioritized=True)
+    learner = case.learner("interpreted")
+    for number, rows in enumerate((8, 32, 16, 8, 24, 16, 32, 8)):
+        assert case.update(learner, number, rows)["default_policy"][TD_ERRORS].shape == (rows,)
+    assert len(traces) == 2  # There was no room for 32.

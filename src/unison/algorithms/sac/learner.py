@@ -69,6 +69,7 @@ class SACLearner(TorchLearner):
     def build(self) -> None:
         """See Learner.build."""
         self._td_errors: dict[ModuleID, Tensor] = {}
+        self._num_rows: dict[ModuleID, int] = {}
         super().build()
 
     def configure_optimizers_for_module(self, module_id: ModuleID, config: AlgorithmConfig) -> None:
@@ -109,9 +110,11 @@ class SACLearner(TorchLearner):
                 own = {NOISE: both[0], NEXT_NOISE: both[1]} | own
             if self.config.replay_prioritized:
                 own[ROW] = torch.arange(rows, device=self.device)
+                self._num_rows[module_id] = rows
                 known = self._td_errors.get(module_id)
-                if known is None or len(known) != rows:
-                    self._td_errors[module_id] = torch.zeros(rows, device=self.device)
+                if known is None or len(known) < rows:
+                    # With room for more: a program is made for one length.
+                    self._td_errors[module_id] = torch.zeros(1 << (rows - 1).bit_length(), device=self.device)
                 else:
                     known.zero_()
             completed[module_id] = own
@@ -177,7 +180,7 @@ class SACLearner(TorchLearner):
             return
         for module_id, results in self.results.items():
             if module_id in self._td_errors:
-                errors = self._td_errors[module_id]
+                errors = self._td_errors[module_id][: self._num_rows[module_id]]
                 if self.distributed:
                     errors = self.collective.all_reduce_(errors.clone())
                 results[TD_ERRORS] = errors.cpu().numpy().copy()

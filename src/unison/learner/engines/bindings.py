@@ -12,7 +12,7 @@ from unison.learner.engines.group_spy import Setting
 from unison.learner.engines.module_values import ModuleValues
 from unison.learner.engines.recording import Untraceable
 from unison.learner.engines.torch_parts import pointers
-from unison.learner.engines.watching import Attributes, Path, Spy, links, readable, resolve, tensors_below
+from unison.learner.engines.watching import MACHINERY, Attributes, Path, Spy, links, readable, resolve, tensors_below
 from unison.learner.links import Links
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Bindings:
         tensors: Sequence[Tensor],
         views: list[View],
     ) -> None:
-        paths = tensors_below(learner)
+        paths = tensors_below(learner, MACHINERY)
         self._learner = learner
         self._tensors = list(tensors)
         self._paths: list[Path | None] = [paths.get(id(tensor)) for tensor in tensors]

@@ -16,16 +16,13 @@ from unison.learner.engines.group_spy import GroupSpy
 from unison.learner.engines.rank_sums import TracedCollective, muted
 from unison.learner.engines.recording import Recording, Ref, Untraceable, record, storage_of
 from unison.learner.engines.torch_parts import TRACING, core
-from unison.learner.engines.watching import Path, Spy
+from unison.learner.engines.watching import MACHINERY, Path, Spy
 from unison.learner.engines.windows import Leaf, Minibatches, Window, example_minibatches, leaves, window_step
 from unison.learner.gradients import GradientExchange
 from unison.learner.metrics import MetricKey
 
 if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
-
-MOVED_BY_ENGINES = frozenset({"step", "metrics", "engine", "exchange", "generator", "snapshot_memory"})
-"""Attributes of a Learner that belong to the machinery of a step."""
 
 
 @dataclass
@@ -192,8 +189,8 @@ class _StepRecorder:
         minibatches = self._minibatches()
         step = window_step(learner, self._window)
         context, fused, exchange = learner.step, learner.engine.fused, learner.exchange
-        effects = Effects(learner, MOVED_BY_ENGINES)
-        spy, settings = Spy(learner, MOVED_BY_ENGINES), GroupSpy(learner.optimizers.slots.values())
+        effects = Effects(learner, MACHINERY)
+        spy, settings = Spy(learner, MACHINERY), GroupSpy(learner.optimizers.slots.values())
 
         def observed() -> Any:
             with spy, settings, _plain_rnn():

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from support.engines import CHOICE, VECTOR, Case, assert_agree, with_encoders
+from support.engines import CHOICE, VECTOR, Case, assert_agree, count_traces, with_encoders
+from support.sac import SACCase, sac_batch
 from unison import SingleAgentRLModuleSpec
-from unison.algorithms import PPOLearner
+from unison.algorithms import PPOLearner, SACLearner
 from unison.types import ALL_MODULES
 
 SPEC = SingleAgentRLModuleSpec(observation_space=VECTOR, action_space=CHOICE, model_config={"hidden_sizes": (16,)})
@@ -212,6 +213,16 @@ def test_modules_that_are_gone_leave_nothing_in_the_engine() -> None:
     update_both(case, learners, 101)
     assert kept()[:3] == before[:3]
     assert kept()[3] <= before[3] + 5
+
+
+def test_a_program_serves_whatever_was_updated_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of several Learners keeps what its last update found, which is no place where the next finds the same."""
+    monkeypatch.setattr(SACLearner, "distributed", True)
+    traces = count_traces(monkeypatch)
+    learner = SACCase(modules=("a", "b")).learner("interpreted")
+    for modules, size in (("ab", 8), ("ab", 4), ("ab", 4), ("a", 4), ("ab", 4), ("b", 4), ("ab", 4)):
+        learner.update_from_batch({m: sac_batch(8, ord(m)) for m in modules}, minibatch_size=size)
+    assert len(traces) == 4  # Each module at each size.
 
 
 def test_batches_of_ever_other_sizes_are_not_all_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
