@@ -14,7 +14,7 @@ Path: TypeAlias = tuple[Step, ...]
 """From an object to what hangs below it."""
 
 MACHINERY = frozenset({"step", "metrics", "engine", "exchange", "generator", "snapshot_memory", "last_snapshot"})
-"""Attributes of a Learner that belong to the machinery of an update: no place of a tensor, for the next update moves it."""
+"""Attributes of a Learner that belong to the machinery of an update: the next one puts other things there."""
 
 _LIMIT = 50_000
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Rows: TypeAlias = tuple[tuple[ModuleID, int], ...]
 Signature: TypeAlias = tuple[tuple[ModuleID, ...], tuple[Rows, ...], bool]
-"""Which modules step, how many rows each has in each minibatch of the window, on all ranks, and whether each has some."""
+"""Which modules step, how many rows of each are in each minibatch of the window, and whether every rank has some."""
 Orders: TypeAlias = Sequence[Mapping[ModuleID, Tensor | None]]
 """For each pass, the order of each module's rows, or None for the given order."""
 Minibatches: TypeAlias = list[dict[ModuleID, dict[str, Any]]]
