@@ -2,14 +2,17 @@
 
     python benchmarks/sac_update.py --peers DIR [--works U6 U9] [--repeats 3] [--engines eager inductor xla]
 
-Hidden 256,256, 256 rows a gradient step, one thread on one core. U6: an update from Box(3) to Box(1), one gradient step
-a call. U9: Pendulum-v1, one environment and one update a step, after the warm-up; acting, the environment, the replay
-and the update together. Every contender is a process of its own, they run in turn; what counts is the median over the
-runs of the ratios. Unison's engines run in float32 as the peers do; "bf16" is the setting precision="bf16", which pays
-on processors that multiply bfloat16 in hardware.
+Hidden 256,256, 256 rows a gradient step, one thread on one core. U6: gradient steps from Box(3) to Box(1), 100 a call
+and one a call; RLlib takes one a call in both, since its targets move once a call. U9: Pendulum-v1, one environment,
+after the warm-up, one gradient step for each environment step, in turn or 8 and 8; acting, the environment, the replay
+and the update together, for 15 s; RLlib takes them in turn in both. Every contender is a process of its own, they run
+in turn; what counts is the median over the runs of the ratios. Unison's engines run in float32 as the peers do; "bf16"
+is the setting precision="bf16", which pays on processors that multiply bfloat16 in hardware.
 """
 
+import argparse
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.contenders import SCRIPTS
@@ -23,18 +26,18 @@ GOAL = 3
 
 @dataclass(frozen=True)
 class Work:
-    """What the contenders do: a script of `peers/`, and what its time `us` is the time of."""
+    """What the contenders do: a script of `peers/`, what its time `us` is the time of, and its last option by table."""
 
     report: str
     title: str
     script: str
     unit: str
-    options: tuple[str, ...] = ()
+    variants: Mapping[str, int]
 
 
 WORKS = {
-    "U6": Work("sac_update", "A SAC update (U6)", "sac_work.py", "update"),
-    "U9": Work("sac_steps", "A step of SAC on Pendulum-v1 (U9)", "pendulum.py", "step", ("300",)),
+    "U6": Work("sac_update", "A SAC update (U6)", "sac_work.py", "update", {"100 a call": 100, "One a call": 1}),
+    "U9": Work("sac_steps", "A step of SAC on Pendulum-v1 (U9)", "pendulum.py", "step", {"In turn": 1, "8 and 8": 8}),
 }
 
 
@@ -45,28 +48,40 @@ def main() -> None:
     parser.add_argument("--works", nargs="+", choices=list(WORKS), default=list(WORKS))
     arguments = parser.parse_args()
     for name in arguments.works:
-        work = WORKS[name]
-        script = str(SCRIPTS / work.script)
-        kinds = {f"unison {engine}": f"unison:{engine}" for engine in arguments.engines}
-        if "inductor" in arguments.engines:
-            kinds["unison inductor, bf16"] = "unison:inductor:bf16"
-        commands = {who: [sys.executable, script, kind, *work.options] for who, kind in kinds.items()}
-        if arguments.peers is not None:
-            for who, place in (("SB3", "torch"), ("RLlib", "rllib")):
-                python = str(arguments.peers / place / "bin/python")
-                commands[who] = [python, script, who.lower(), *work.options]
-        runs, failed = run_in_turn(commands, [arguments.core], 1 if arguments.quick else arguments.repeats)
-        report = make_report(work, runs)
-        report.notes += [f"{who} left out: {reason}" for who, reason in failed.items()]
+        report = make_report(WORKS[name], arguments)
         report.show()
         for path in report.write(arguments.results):
             print(path)
 
 
-def make_report(work: Work, runs: dict[str, Runs]) -> Report:
-    """The table and the chart."""
+def make_report(work: Work, arguments: argparse.Namespace) -> Report:
+    """A table and a chart for each variant."""
     about = " ".join((__doc__ or "").split("\n\n")[-1].split())
     report = Report(work.report, work.title, about)
+    for title, option in work.variants.items():
+        commands = make_commands(work.script, str(option), arguments)
+        runs, failed = run_in_turn(commands, [arguments.core], 1 if arguments.quick else arguments.repeats)
+        add_variant(report, work.unit, title, runs)
+        report.notes += [f"{who} left out: {reason}" for who, reason in failed.items()]
+    report.notes.append(f"The goal is {GOAL} times as fast as SB3.")
+    return report
+
+
+def make_commands(script: str, option: str, arguments: argparse.Namespace) -> dict[str, list[str]]:
+    """What runs each contender."""
+    path = str(SCRIPTS / script)
+    kinds = {f"unison {engine}": f"unison:{engine}" for engine in arguments.engines}
+    if "inductor" in arguments.engines:
+        kinds["unison inductor, bf16"] = "unison:inductor:bf16"
+    commands = {who: [sys.executable, path, kind, option] for who, kind in kinds.items()}
+    if arguments.peers is not None:
+        for who, place in (("SB3", "torch"), ("RLlib", "rllib")):
+            commands[who] = [str(arguments.peers / place / "bin/python"), path, who.lower(), option]
+    return commands
+
+
+def add_variant(report: Report, unit: str, title: str, runs: Mapping[str, Runs]) -> None:
+    """Its table and its chart."""
     rival = runs.get("SB3")
     rows: list[list[str]] = []
     for name, own in runs.items():
@@ -75,12 +90,11 @@ def make_report(work: Work, runs: dict[str, Runs]) -> Report:
             ratio = f"{median_ratio(rival.numbers('us'), own.numbers('us')):.2f}"
         us = own.median_of("us")
         rows.append([name, f"{us:,.0f}", f"{1e6 / us:,.0f}", ratio])
-    report.add_table("", ["who", f"us per {work.unit}", f"{work.unit}s per second", "as fast as SB3"], rows)
-    report.notes.append(f"The goal is {GOAL} times as fast as SB3.")
-    report.data["runs"] = {name: own.answers for name, own in runs.items()}
+    report.add_table(title, ["who", f"us per {unit}", f"{unit}s per second", "as fast as SB3"], rows)
+    report.data[title] = {name: own.answers for name, own in runs.items()}
     times = [own.median_of("us") for own in runs.values()]
-    report.add_picture("", bar_chart(list(runs), times, title=report.title, unit=f"us ({short(min(times))} at best)"))
-    return report
+    chart = bar_chart(list(runs), times, title=f"{report.title}: {title}", unit=f"us ({short(min(times))} at best)")
+    report.add_picture(title.lower().replace(" ", "_"), chart)
 
 
 if __name__ == "__main__":

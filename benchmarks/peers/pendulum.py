@@ -1,8 +1,9 @@
-"""SAC on Pendulum-v1, one update a step: the work U9 of one contender. One JSON line.
+"""SAC on Pendulum-v1, one gradient step for each environment step: the work U9 of one contender. One JSON line.
 
-Usage: pendulum.py unison:ENGINE[:PRECISION] | sb3 | rllib STEPS, with the interpreter that has it
+Usage: pendulum.py unison:ENGINE[:PRECISION] | sb3 | rllib AT_ONCE, with the interpreter that has it
 
-Hidden 256,256, 256 rows an update, 200 steps of warm-up; the first 300 steps are not timed.
+Hidden 256,256, 256 rows a gradient step; AT_ONCE environment steps, then as many gradient steps. 200 steps of warm-up;
+the first 304 steps are not timed, then as many times 304 as begin within 15 s.
 """
 
 import json
@@ -17,32 +18,25 @@ import torch
 warnings.filterwarnings("ignore")
 logging.disable(logging.WARNING)
 torch.set_num_threads(1)
-WARM_UP, UNTIMED = 200, 300
+WARM_UP, STEPS, SECONDS = 200, 304, 15
 kind, *options = sys.argv[1].split(":")
-steps = int(sys.argv[2])
+at_once = int(sys.argv[2])
 
 
 def unison(engine: str, precision: str = "float32") -> Any:
     from unison import SACConfig
 
-    config = SACConfig().environment("Pendulum-v1").debugging(seed=0)
+    config = SACConfig().environment("Pendulum-v1").env_runners(rollout_fragment_length=at_once).debugging(seed=0)
     config.framework(engine=engine, precision=precision, num_threads=1)
-    algorithm = config.training(warm_up_steps=WARM_UP, steps_per_iteration=UNTIMED).build()
-    algorithm.train()
-
-    def run() -> None:
-        for _ in range(steps // UNTIMED):
-            algorithm.train()
-
-    return run
+    return config.training(warm_up_steps=WARM_UP, steps_per_iteration=STEPS).build().train
 
 
 def sb3() -> Any:
     from stable_baselines3 import SAC
 
-    model = SAC("MlpPolicy", "Pendulum-v1", learning_starts=WARM_UP, device="cpu", seed=0)
-    model.learn(UNTIMED)
-    return lambda: model.learn(steps, reset_num_timesteps=False)
+    pace = {"train_freq": at_once, "gradient_steps": at_once, "learning_starts": WARM_UP}
+    model = SAC("MlpPolicy", "Pendulum-v1", **pace, device="cpu", seed=0)
+    return lambda: model.learn(STEPS, reset_num_timesteps=False)
 
 
 def rllib() -> Any:
@@ -53,18 +47,14 @@ def rllib() -> Any:
     config.training(training_intensity=None).rl_module(
         model_config={"fcnet_hiddens": [256, 256], "head_fcnet_hiddens": []}
     )
-    config.reporting(min_sample_timesteps_per_iteration=UNTIMED, min_time_s_per_iteration=0)
-    algorithm = config.build_algo()
-    algorithm.train()
-
-    def run() -> None:
-        for _ in range(steps // UNTIMED):
-            algorithm.train()
-
-    return run
+    config.reporting(min_sample_timesteps_per_iteration=STEPS, min_time_s_per_iteration=0)
+    return config.build_algo().train
 
 
-run = {"unison": unison, "sb3": sb3, "rllib": rllib}[kind](*options)
-start = time.perf_counter()
-run()
-print(json.dumps({"us": (time.perf_counter() - start) / steps * 1e6}))
+train = {"unison": unison, "sb3": sb3, "rllib": rllib}[kind](*options)
+train()
+start, rounds = time.perf_counter(), 0
+while time.perf_counter() - start < SECONDS:
+    train()
+    rounds += 1
+print(json.dumps({"us": (time.perf_counter() - start) / (rounds * STEPS) * 1e6, "steps": rounds * STEPS}))

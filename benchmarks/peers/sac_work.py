@@ -1,9 +1,10 @@
-"""A SAC update of one contender, timed: the work U6. One JSON line.
+"""SAC's gradient steps of one contender, timed: the work U6. One JSON line.
 
-Usage: sac_work.py unison:ENGINE[:PRECISION] | sb3 | rllib, with the interpreter that has it
+Usage: sac_work.py unison:ENGINE[:PRECISION] | sb3 | rllib STEPS, with the interpreter that has it
 
-Box(3) to Box(1), two hidden layers of 256, 256 rows a gradient step, twin critics, automatic temperature, one thread.
-The rows come from a replay of the contender's own, except RLlib's, which are handed to its Learner.
+Box(3) to Box(1), two hidden layers of 256, 256 rows a gradient step, twin critics, automatic temperature, one thread;
+STEPS gradient steps a call. The rows come from a replay of the contender's own, except RLlib's, which are handed to its
+Learner: one step a call, since its targets move once a call.
 """
 
 import json
@@ -52,7 +53,8 @@ def unison(engine: str, precision: str = "float32") -> Any:
     )
 
     def update() -> Any:
-        return learner.update_from_batch(MultiAgentBatch(replay.sample(ROWS).columns, env_steps=ROWS))
+        batch = MultiAgentBatch(replay.sample(steps * ROWS).columns, env_steps=steps * ROWS)
+        return learner.update_from_batch(batch, minibatch_size=ROWS)
 
     return update, lambda: update()["__all_modules__"]["engine"]
 
@@ -72,7 +74,7 @@ def sb3() -> Any:
     options = {"batch_size": ROWS, "learning_starts": 1000, "device": "cpu", "buffer_size": 10_000}
     model = SAC("MlpPolicy", Env(), policy_kwargs={"net_arch": HIDDEN}, **options)
     model.learn(1001)
-    return lambda: model.train(1, ROWS), lambda: "eager"
+    return lambda: model.train(steps, ROWS), lambda: "eager"
 
 
 def rllib() -> Any:
@@ -87,13 +89,15 @@ def rllib() -> Any:
     extra = {"truncateds": np.zeros(ROWS, bool), "weights": np.ones(ROWS, "f"), "n_step": np.ones(ROWS, "f")}
 
     def update() -> Any:
-        batch = MultiAgentBatch({"default_policy": SampleBatch({**columns(ROWS), **extra})}, ROWS)
-        learner.update(batch=batch, timesteps={"num_env_steps_sampled_lifetime": 1})
+        for _ in range(steps):
+            batch = MultiAgentBatch({"default_policy": SampleBatch({**columns(ROWS), **extra})}, ROWS)
+            learner.update(batch=batch, timesteps={"num_env_steps_sampled_lifetime": 1})
 
     return update, lambda: "eager"
 
 
 kind, *options = sys.argv[1].split(":")
+steps = int(sys.argv[2])
 update, engine = {"unison": unison, "sb3": sb3, "rllib": rllib}[kind](*options)
 begin = time.perf_counter()
 while time.perf_counter() - begin < (12 if options[:1] == ["auto"] else 5):
@@ -101,7 +105,7 @@ while time.perf_counter() - begin < (12 if options[:1] == ["auto"] else 5):
 times = []
 for _ in range(7):
     start = time.perf_counter()
-    for _ in range(20):
+    for _ in range(max(1, 20 // steps)):
         update()
-    times.append((time.perf_counter() - start) / 20 * 1e6)
+    times.append((time.perf_counter() - start) / (max(1, 20 // steps) * steps) * 1e6)
 print(json.dumps({"us": statistics.median(times), "engine": engine()}))
