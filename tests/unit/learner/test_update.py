@@ -13,6 +13,7 @@ from support.learners import BOX, assert_same, differ, make_columns, make_config
 from unison import ALL_MODULES, MultiAgentBatch, SampleBatch
 from unison.algorithms import PPOLearner
 from unison.errors import BatchError, NonFiniteError
+from unison.losses import explained_variance
 
 
 def plain_ppo(learner: Any, columns: dict[str, Any], clip: float, steps: int) -> nn.Module:
@@ -296,6 +297,18 @@ def test_results_hold_what_the_contract_lists() -> None:
     assert everything["num_updates"] == 1
     assert everything["engine"] == "eager"
     assert everything["num_non_finite_steps"] == 0
+
+
+def test_the_explained_variance_is_of_all_rows_of_the_last_pass() -> None:
+    columns = make_columns(20) | {"value_targets": np.linspace(5, 9, 20, dtype=np.float32)}
+    learner = make_learner(make_config(lr=0.0))
+    values = learner.module["default_policy"].forward_train({"obs": torch.as_tensor(columns["obs"])})["vf_preds"]
+    expected = explained_variance(torch.as_tensor(columns["value_targets"]), values).item()
+    results = learner.update_from_batch(columns, minibatch_size=3, num_iters=2)["default_policy"]
+    assert results["vf_explained_var"] == pytest.approx(expected, rel=1e-4)
+    assert not [name for name in results if "squared" in name]
+    results = learner.update_from_batch(columns | {"value_targets": np.full(20, 0.3, np.float32)})["default_policy"]
+    assert results["vf_explained_var"] == 0
 
 
 def test_one_copy_to_the_host_per_update(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,13 @@ from unison.data import Columns
 from unison.errors import BatchError
 from unison.learner import AddAdvantages, TorchLearner
 from unison.learner.loss_check import checked_values
-from unison.losses import clipped_surrogate, explained_variance, masked_mean, value_loss
+from unison.losses import clipped_surrogate, masked_mean, value_loss
 from unison.registry import register
 from unison.types import ModuleID
+
+_TARGETS, _ERRORS, _SQUARED = "vf_targets", "vf_errors", "_squared"
+_ROUNDING = 1e-6
+"""Of the mean of float32 squares, relative."""
 
 
 @register("learner", "ppo")
@@ -62,7 +66,8 @@ class PPOLearner(TorchLearner):
         if config.use_kl_loss:
             loss = loss + coefficients["kl_coeff"] * metrics["mean_kl_loss"]
         if self.step.is_logged:
-            metrics["vf_explained_var"] = explained_variance(targets, values, mask)
+            for name, x in ((_TARGETS, targets), (_ERRORS, targets - values.detach())):
+                metrics |= {name: masked_mean(x, mask), name + _SQUARED: masked_mean(x.square(), mask)}
         self.metrics.log_dict(metrics, key=module_id)
         return loss
 
@@ -70,6 +75,8 @@ class PPOLearner(TorchLearner):
         """Move the schedules, then each KL coefficient towards its target (section 4 of the paper)."""
         super().after_gradient_based_update(timesteps=timesteps)
         for module_id, results in self.results.items():
+            if _TARGETS in results:
+                results["vf_explained_var"] = _explained_variance(results)
             config = self.config_for_module(module_id)
             if config.use_kl_loss and "mean_kl_loss" in results:
                 if results["mean_kl_loss"] > 1.5 * config.kl_target:
@@ -96,3 +103,14 @@ def _old_inputs(batch: Mapping[str, Any], fwd_out: Mapping[str, Any]) -> Tensor:
             f"{list(new.shape)}; give those of the policy that acted, or leave the column out without use_kl_loss."
         )
     return old
+
+
+def _explained_variance(results: dict[str, Any]) -> float:
+    """The share of the value targets' variance that the values explain, 0 if the targets are all equal.
+
+    Of all rows of the last pass at once, for a ratio of variances has no mean over minibatches and Learners. What it is
+    made from is taken out of the results.
+    """
+    means = {name: (results.pop(name), results.pop(name + _SQUARED)) for name in (_TARGETS, _ERRORS)}
+    total, unexplained = (square - mean**2 for mean, square in means.values())
+    return 1.0 - unexplained / total if total > _ROUNDING * means[_TARGETS][1] else 0.0
