@@ -72,6 +72,7 @@ class TensorConverter:
         action_space: what each row of `actions` must fit (None: anything).
         required: columns that must be there.
         stateful: whether rows are sequences ([B, T, ...]).
+        initial_state: of the module, without the dimension B: what each row of `state_in` must fit.
         device: where the tensors go.
         dtype: the floating type that floating columns are given.
     """
@@ -84,6 +85,7 @@ class TensorConverter:
         action_space: gym.Space[Any] | None,
         required: tuple[str, ...],
         stateful: bool,
+        initial_state: Tree,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
@@ -95,6 +97,7 @@ class TensorConverter:
         }
         self._required = required
         self._lead = 2 if stateful else 1
+        self._initial_state = initial_state
         self._device = device
         self._dtype = dtype
 
@@ -125,6 +128,7 @@ class TensorConverter:
             if name not in tensors:
                 raise self._error(name, "holds objects or strings", "give numbers")
         self._check_lengths(tensors)
+        self._check_state(tensors)
         for name, space in self._spaces.items():
             if space is not None and name in tensors:
                 self._check_space(name, space, tensors[name])
@@ -169,6 +173,15 @@ class TensorConverter:
                     )
         if not rows:
             raise BatchError(f"Module '{self._module_id}': the batch is empty. Leave a module without rows out.")
+
+    def _check_state(self, tensors: TensorColumns) -> None:
+        if Columns.STATE_IN not in tensors or not self._initial_state:
+            return
+        found = {path: tuple(leaf.shape[1:]) for path, leaf in tree_items(tensors[Columns.STATE_IN])}
+        wanted = {path: tuple(leaf.shape) for path, leaf in tree_items(self._initial_state)}
+        if found != wanted:
+            fix = f"give {wanted}, as the module's get_initial_state() does"
+            raise self._error(Columns.STATE_IN, f"holds {found} in each row", fix)
 
     def _check_space(self, name: str, space: gym.Space[Any], column: _Node) -> None:
         if isinstance(space, gym.spaces.Dict):

@@ -139,6 +139,7 @@ def _tensors(learner: "TorchLearner", batch: Mapping[ModuleID, Mapping[str, Any]
             action_space=module.action_space,
             required=learner.required_columns,
             stateful=module.is_stateful(),
+            initial_state=module.get_initial_state(),
             device=learner.device,
             dtype=dtype,
         )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from support.learners import assert_same, make_columns, make_learner, weights
+from support.learners import assert_same, make_columns, make_config, make_learner, weights
 from unison.data.tensors import TensorConverter
 from unison.errors import BatchError
 
@@ -33,6 +33,7 @@ def test_actions_outside_their_space(space: Any, sound: Any, wrong: Any, message
         action_space=space,
         required=("actions",),
         stateful=False,
+        initial_state={},
         device=torch.device("cpu"),
         dtype=torch.float32,
     )
@@ -95,3 +96,14 @@ def test_columns_that_episodes_lack_are_what_connectors_compute() -> None:
     del columns["advantages"]
     with pytest.raises(BatchError, match=r"the Learner's `connectors` compute them"):
         make_learner().update_from_batch(columns)
+
+
+def test_a_state_of_another_make_is_named() -> None:
+    learner = make_learner(make_config().rl_module(model_config={"hidden_sizes": (8,), "lstm_size": 8}))
+    columns = make_columns(4) | {"loss_mask": np.ones(4, bool)}
+    sequences = {name: column[:, None] for name, column in columns.items()}
+    memory = {"h": np.zeros((4, 8), np.float32), "c": np.zeros((4, 8), np.float32)}
+    learner.update_from_batch(sequences | {"state_in": {"policy": memory, "value": memory}})
+    for wrong in (memory, {"policy": memory, "value": {"h": np.zeros((4, 7), np.float32), "c": memory["c"]}}):
+        with pytest.raises(BatchError, match=r"Module 'default_policy': column 'state_in' holds .* give \{'policy/h'"):
+            learner.update_from_batch(sequences | {"state_in": wrong})
