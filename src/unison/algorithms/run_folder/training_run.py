@@ -46,7 +46,8 @@ class TrainingRun:
         on_interrupt: called when the run is asked to end.
 
     Raises:
-        ConfigError: the folder holds something, a setting is out of range, or `keep_best_by` names no result.
+        ConfigError: the folder holds something, the run to go on with has ended and `stop_return` and `stop_steps` are
+            no new goal, a setting is out of range, or `keep_best_by` names no result.
         MissingExtraError: a logger's package is not installed.
         CheckpointError: the run to go on with has ended, and left no whole checkpoint.
     """
@@ -69,13 +70,7 @@ class TrainingRun:
         """The checkpoint that it goes on from; None if it begins at the start."""
         self._had_ended = False
         if goes_on:
-            self.resumed_from = self.folder.latest_checkpoint()
-            self._had_ended = self.folder.read_outcome() is not None
-            if self._had_ended and self.resumed_from is None:
-                raise CheckpointError(
-                    f"The run in {out} has ended, and there is no checkpoint of it to go on from. Restore one from a "
-                    "copy, or train anew in another folder."
-                )
+            self._look_where_it_stands()
         else:
             self.folder.check_is_free()
         self._goes_on = goes_on
@@ -107,12 +102,7 @@ class TrainingRun:
         """
         folder = RunFolder(out)
         config, before = folder.read_config(), folder.read_stop()
-        stop, ended = before.changed(stop_return, stop_steps), folder.read_outcome()
-        if ended is not None and ended["reason"] != StopReason.INTERRUPTED and stop == before:
-            raise ConfigError(
-                f"The run in {out} has ended: {ended['reason'].replace('_', ' ')}, {ended['env_steps']:,} steps. "
-                "To train on, give it a new goal: --stop-steps or --stop-return."
-            )
+        stop = before.changed(stop_return, stop_steps)
         return cls(
             config,
             out,
@@ -137,13 +127,16 @@ class TrainingRun:
         """Train to the end; yields after each iteration.
 
         Raises:
-            ConfigError: a resumed run has done its `stop_steps` already, another process trains in its folder, or the
-                first iteration has no result such as `keep_best_by` names.
+            ConfigError: a resumed run has ended meanwhile or done its `stop_steps` already, another process trains in
+                its folder, or the first iteration has no result such as `keep_best_by` names.
             CheckpointError: the checkpoint to go on from is damaged.
         """
         with ExitStack() as stack:
             # Before any process is started, so that those that are forked ignore Ctrl-C too.
             interrupts = stack.enter_context(Interrupts(self._on_interrupt))
+            if self._goes_on:
+                stack.enter_context(self.folder.held())
+                self._look_where_it_stands()  # Anew: another process may have trained until now.
             algorithm = self._build(stack)
             results = self._check_goes_on(algorithm)
             loggers = self._open(algorithm, stack)
@@ -156,6 +149,22 @@ class TrainingRun:
             from unison.algorithms.run_folder.plotting import plot_runs
 
             plot_runs([self.folder], self.folder.curve_file)
+
+    def _look_where_it_stands(self) -> None:
+        """Find how the run has ended, if it has, and the checkpoint to go on from."""
+        ended = self.folder.read_outcome()
+        if ended is not None and ended["reason"] != StopReason.INTERRUPTED and self.stop == self.folder.read_stop():
+            raise ConfigError(
+                f"The run in {self.folder.path} has ended: {ended['reason'].replace('_', ' ')}, "
+                f"{ended['env_steps']:,} steps. To train on, give it a new goal: --stop-steps or --stop-return."
+            )
+        self._had_ended = ended is not None
+        self.resumed_from = self.folder.latest_checkpoint()
+        if self._had_ended and self.resumed_from is None:
+            raise CheckpointError(
+                f"The run in {self.folder.path} has ended, and there is no checkpoint of it to go on from. Restore one "
+                "from a copy, or train anew in another folder."
+            )
 
     def _build(self, stack: ExitStack) -> Algorithm:
         algorithm: Algorithm = self.config.build()
@@ -180,10 +189,10 @@ class TrainingRun:
         return cast("Mapping[str, Any]", read_manifest(self.resumed_from).metadata.get(RESULTS, {}))
 
     def _open(self, algorithm: Algorithm, stack: ExitStack) -> list[MetricsLogger]:
-        stack.enter_context(self.folder.held())
         if self._goes_on:
             self.folder.write_run(self.stop, None)
         else:
+            stack.enter_context(self.folder.held())
             self.folder.create(self.config, self.stop)
         loggers = open_loggers(
             self.folder.path,

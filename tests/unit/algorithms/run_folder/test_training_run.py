@@ -228,6 +228,21 @@ def test_of_two_runs_that_begin_in_one_folder_the_second_changes_nothing(tmp_pat
     assert len(list(first)) == 2
 
 
+def test_a_run_goes_on_from_where_the_other_process_left_it_meanwhile(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    first = iter(TrainingRun(tiny_config().checkpointing(keep_last=1), out, stop_steps=256))
+    next(first)
+    resumed, longer = TrainingRun.resume(out), TrainingRun.resume(out, stop_steps=384)
+    assert resumed.resumed_from is None
+    assert len(list(first)) == 3
+    with pytest.raises(ConfigError, match="has ended: steps done, 256 steps"):
+        list(resumed)
+    assert [progress.iteration for progress in longer] == [5, 6]
+    with pytest.raises(ConfigError, match="has ended: steps done, 384 steps"):
+        list(longer)
+    assert [row["training_iteration"] for row in read_rows(out)] == [1, 2, 3, 4, 5, 6]
+
+
 def test_a_run_that_has_ended_and_lost_its_checkpoints_keeps_its_metrics(tmp_path: Path) -> None:
     out = tmp_path / "run"
     list(TrainingRun(tiny_config(), out, stop_steps=128))
