@@ -71,8 +71,7 @@ class Policy:
             outputs[Columns.STATE_IN] = tree_map(_copied, self.state)
         said = self.module.forward_exploration(batch) if explore else self.module.forward_inference(batch)
         if self._stateful:
-            for leaf, new in zip(tree_leaves(self.state), tree_leaves(said[Columns.STATE_OUT]), strict=True):
-                leaf.copy_(new)
+            tree_map(Tensor.copy_, self.state, said[Columns.STATE_OUT])
             said = {name: tree_map(_drop_time, said[name]) for name in said if name != Columns.STATE_OUT}
         inputs = said.get(Columns.ACTION_DIST_INPUTS)
         self.has_distribution = inputs is not None

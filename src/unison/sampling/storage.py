@@ -115,9 +115,12 @@ class Storage(Recorder):
         self._running.end(index, failed=ending.failed)
         if ending.final_observation is not None and not ending.failed:
             place = self.steps + int(self._shifts[index])
-            finals = tree_leaves(ending.final_observation)
-            for (array, _), final_observation in zip(self._places, finals, strict=True):
+
+            def write(array: Array, final_observation: Any) -> None:
                 array[index, place] = final_observation
+
+            # By key: an environment may give a dict in another order than its space's.
+            tree_map(write, self.observations, ending.final_observation)
             self._shifts[index] += 1
             self._shifted = True
 

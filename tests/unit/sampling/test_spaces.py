@@ -89,6 +89,29 @@ def test_async_with_trees(make_runner: Any, assert_same: Any) -> None:
     assert_same(*samples)
 
 
+class Reversed(gym.Env):
+    """Its space puts "a" first, its observations "b"; each counts the steps, "b" from 100 on."""
+
+    observation_space, action_space = Dict({"a": Box(0, 200, (1,)), "b": Box(0, 200, (1,))}), Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.steps = -1
+        return self.step(0)[0], {}
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        counts = np.array([self.steps], np.float32)
+        return {"b": 100 + counts, "a": counts}, 0.0, False, self.steps == 3, {}
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_dicts_may_come_in_any_order_of_keys(vectorization: str, make_runner: Any) -> None:
+    for episode in make_runner(Reversed, envs=2, vectorization=vectorization).sample(num_timesteps=24):
+        seen = episode.get_observations()
+        assert [seen["a"].ravel().tolist(), seen["b"].ravel().tolist()] == [[0, 1, 2, 3], [100, 101, 102, 103]]
+
+
 def _local(function: Any) -> Any:
     def anonymous(settings: dict[str, Any]) -> Any:
         return function(settings)

@@ -22,11 +22,11 @@ class Counter(RLModule):
         observations, state = batch[Columns.OBS], batch[Columns.STATE_IN]
         assert observations.shape[1:] == (1, 4)
         action = (state["count"][:, 0] + state["sums"][0][:, 0]).long() % 3
-        # In place, and handing out what came in: the runner must not be misled by either.
+        # In place, handing out what came in, in another order: the runner must not be misled by any of it.
         state["count"] += 1
         sums = state["sums"][0] + action[:, None]
         logits = torch.full((len(observations), 1, 3), -50.0).scatter(-1, action[:, None, None], 50.0)
-        return {Columns.ACTION_DIST_INPUTS: logits, Columns.STATE_OUT: {"count": state["count"], "sums": (sums,)}}
+        return {Columns.ACTION_DIST_INPUTS: logits, Columns.STATE_OUT: {"sums": (sums,), "count": state["count"]}}
 
 
 @pytest.mark.parametrize("mode", ["sync", "NextStep", "crash"])
