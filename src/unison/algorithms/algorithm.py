@@ -217,8 +217,9 @@ class Algorithm(Population, ABC):
             CheckpointError: it is damaged, or of another algorithm than this class.
         """
         config = read_config(path, overrides)
-        check_family(path, config.algorithm_name, cls)
-        algorithm = config.build()
+        found = check_family(path, config.algorithm_name, cls)
+        is_own = found is not None and issubclass(cls, found)  # A subclass need not have a name of its own.
+        algorithm: Any = cls(config=config) if is_own else config.build()
         algorithm.load_state(path)
         return algorithm
 

@@ -54,17 +54,22 @@ def read_whole(path: str | Path) -> Checkpoint:
     return checkpoint
 
 
-def check_family(path: str | Path, name: str | None, own: "type[Algorithm]") -> None:
-    """Raise CheckpointError if a checkpoint is of an algorithm, by its name, that `own` is no kind of."""
+def check_family(path: str | Path, name: str | None, own: "type[Algorithm]") -> "type[Algorithm] | None":
+    """The class of a checkpoint's algorithm, by its name; None if the name is not known.
+
+    Raises:
+        CheckpointError: neither is `own` a kind of it, nor it a kind of `own`.
+    """
     try:
         found = lookup("algorithm", name or "")
     except ConfigError:
-        return  # Of a class that was never registered, or is not any more: what it holds must tell.
+        return None  # Of a class that was never registered, or is not any more: what it holds must tell.
     if not issubclass(found, own) and not issubclass(own, found):
         raise CheckpointError(
             f"{path} is a checkpoint of {found.__name__}, and {own.__name__} can't go on from it. {found.__name__}."
             "from_checkpoint(path) can; learner_group.load_module_state() takes over weights alone."
         )
+    return found
 
 
 def read_mapping(path: str | Path, metadata: Mapping[str, Any], present: PolicyMapping | None) -> PolicyMapping | None:

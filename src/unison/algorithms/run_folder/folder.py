@@ -92,15 +92,11 @@ class RunFolder:
             ConfigError: as `check_is_free`, or the folder cannot be written.
         """
         self.check_is_free()
-        try:
+        with self._writing():
             self.path.mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
             replace_file(self.config_file, text)
-            self.write_run(stop, None)
-        except OSError as error:
-            raise ConfigError(
-                f"Cannot write to {self.path}: {error.strerror}. Choose another folder: --out DIR."
-            ) from error
+        self.write_run(stop, None)
 
     def check(self) -> None:
         """Raise unless there is a run here.
@@ -135,13 +131,27 @@ class RunFolder:
         return self._read_run().get("outcome")
 
     def write_run(self, stop: StopConditions, outcome: Outcome | None) -> None:
-        """Say when the run is to stop, and how it has ended."""
+        """Say when the run is to stop, and how it has ended.
+
+        Raises:
+            ConfigError: the folder cannot be written.
+        """
         content = {
             "stop": stop.to_dict(),
             "outcome": None if outcome is None else outcome.to_dict(),
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        replace_file(self.run_file, json.dumps(content, indent=2) + "\n")
+        with self._writing():
+            replace_file(self.run_file, json.dumps(content, indent=2) + "\n")
+
+    @contextmanager
+    def _writing(self) -> Generator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ConfigError(
+                f"Cannot write to {self.path}: {error.strerror}. Make it writable, or choose another folder: --out DIR."
+            ) from error
 
     def read_rows(self) -> list[Row]:
         """The metrics of all iterations so far."""

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,12 @@ def test_an_empty_folder_is_free(tmp_path: Path) -> None:
 def test_a_run_that_is_not_there(tmp_path: Path, name: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         RunFolder(tmp_path / name).read_config()
+
+
+def test_a_run_that_cannot_be_written_to_is_named(folder: RunFolder) -> None:
+    (folder.path / f".run.json.{os.getpid()}").mkdir()
+    with pytest.raises(ConfigError, match=rf"Cannot write to {folder.path}: Is a directory\. Make it writable"):
+        folder.write_run(StopConditions(), None)
 
 
 def test_what_is_missing_of_a_run_is_named(folder: RunFolder) -> None:

@@ -111,6 +111,19 @@ def test_a_checkpoint_of_another_algorithm_is_refused_by_name(tmp_path: Path) ->
     algorithm.stop()
 
 
+def test_a_subclass_without_a_name_goes_on_as_itself(tmp_path: Path) -> None:
+    class Own(SAC):
+        pass
+
+    algorithm = Own(config=config())
+    algorithm.save_state(tmp_path / "saved")
+    algorithm.stop()
+    for cls, kind in ((Own, Own), (SAC, SAC), (Algorithm, SAC)):
+        again = cls.from_checkpoint(tmp_path / "saved")
+        assert type(again) is kind
+        again.stop()
+
+
 def test_a_replay_of_another_capacity_is_refused(tmp_path: Path) -> None:
     algorithm = config().checkpointing(save_replay=True).build()
     algorithm.train()
