@@ -8,6 +8,7 @@ import pytest
 from support.engines import count_traces, run_both
 from support.sac import CHOICE, SACCase, sac_batch
 from unison.algorithms.sac.learner import NEXT_NOISE, NOISE, TD_ERRORS
+from unison.types import ALL_MODULES
 
 CASES = {
     "continuous": SACCase(),
@@ -69,3 +70,12 @@ def test_batches_of_many_sizes_share_a_program(monkeypatch: pytest.MonkeyPatch) 
     for number, rows in enumerate((8, 32, 16, 8, 24, 16, 32, 8)):
         assert case.update(learner, number, rows)["default_policy"][TD_ERRORS].shape == (rows,)
     assert len(traces) == 2  # There was no room for 32.
+
+
+def test_batches_that_grow_and_grow_are_not_given_up() -> None:
+    learner = SACCase(replay_prioritized=True).learner("interpreted")
+    for number in range(8):
+        batch = {"default_policy": sac_batch(8 << number, number)}
+        results = learner.update_from_batch(batch, minibatch_size=8)
+        assert results[ALL_MODULES]["engine"] == "interpreted"
+        assert results["default_policy"][TD_ERRORS].shape == (8 << number,)

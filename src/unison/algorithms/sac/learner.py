@@ -113,8 +113,9 @@ class SACLearner(TorchLearner):
                 self._num_rows[module_id] = rows
                 known = self._td_errors.get(module_id)
                 if known is None or len(known) < rows:
-                    # With room for more: a program is made for one length.
-                    self._td_errors[module_id] = torch.zeros(1 << (rows - 1).bit_length(), device=self.device)
+                    # With room for more, a power of 8: a program is made for one length, and made anew a few times.
+                    room = 8 ** -(-(rows - 1).bit_length() // 3)
+                    self._td_errors[module_id] = torch.zeros(room, device=self.device)
                 else:
                     known.zero_()
             completed[module_id] = own
