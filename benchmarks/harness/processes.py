@@ -58,7 +58,7 @@ def run_in_turn(
             done = _run(commands[name], cores)
             seconds, cpu = time.perf_counter() - start, _cpu_seconds_of_children() - cpu
             if done.returncode:
-                failed[name] = (done.stderr or done.stdout).strip().splitlines()[-1:][0]
+                failed[name] = ["it said nothing", *(done.stderr or done.stdout).strip().splitlines()][-1]
                 del runs[name]
             elif turn or not warm_up:
                 runs[name].seconds.append(seconds)
