@@ -102,10 +102,10 @@ update, engine = {"unison": unison, "sb3": sb3, "rllib": rllib}[kind](*options)
 begin = time.perf_counter()
 while time.perf_counter() - begin < (12 if options[:1] == ["auto"] else 5):
     update()
-times = []
+times, calls = [], max(1, 20 // steps)
 for _ in range(7):
     start = time.perf_counter()
-    for _ in range(max(1, 20 // steps)):
+    for _ in range(calls):
         update()
-    times.append((time.perf_counter() - start) / (max(1, 20 // steps) * steps) * 1e6)
+    times.append((time.perf_counter() - start) / (calls * steps) * 1e6)
 print(json.dumps({"us": statistics.median(times), "engine": engine()}))

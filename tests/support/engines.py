@@ -1,5 +1,6 @@
 """Runs the same updates on two engines and compares everything that they leave."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,12 +16,18 @@ from unison.learner.engines.compiled import CompiledEngine
 from unison.learner.engines.feed import Feed
 from unison.learner.engines.program import Outputs, Program
 from unison.learner.engines.traced import TracedStep
-from unison.types import tree_map
+from unison.types import ALL_MODULES, tree_map
 
 VECTOR = gym.spaces.Box(-np.inf, np.inf, (4,), np.float32)
 IMAGE = gym.spaces.Box(0, 255, (24, 24, 3), np.uint8)
 CHOICE = gym.spaces.Discrete(3)
 TORQUES = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
+COMPILED = [
+    "interpreted",
+    "xla",
+    pytest.param("inductor", marks=pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")),
+]
+"""The engines that compile, as parameters of a test."""
 
 
 def count_traces(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -206,6 +213,19 @@ def assert_agree(first: Any, second: Any, *, rtol: float = 2e-3, atol: float = 2
     assert mine.keys() == theirs.keys()
     for name in mine:
         np.testing.assert_allclose(theirs[name], mine[name], rtol=rtol, atol=atol, err_msg=name)
+
+
+def assert_traced_once(
+    case: "Case", learners: Sequence[Any], updates: int, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Learners, the last of them by a compiling engine, take alike updates, for all of which one trace serves."""
+    traces = count_traces(monkeypatch)
+    for seed in range(updates):
+        for learner in learners:
+            results = case.update(learner, seed)
+        assert results[ALL_MODULES]["engine"] == engine
+    assert_agree(*learners)
+    assert len(traces) == 1
 
 
 def assert_results_agree(first: dict[str, Any], second: dict[str, Any]) -> None:

@@ -1,22 +1,15 @@
 """Hooks that read an optimizer's settings as plain numbers get those of now, whatever runs the steps."""
 
 import logging
-import shutil
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from support.engines import Case, assert_agree, count_traces
+from support.engines import COMPILED, Case, assert_agree, assert_traced_once
 from unison.algorithms import PPOLearner
 from unison.types import ALL_MODULES
-
-COMPILED = [
-    "interpreted",
-    "xla",
-    pytest.param("inductor", marks=pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")),
-]
 
 
 class Reading(PPOLearner):
@@ -141,13 +134,7 @@ def test_a_rate_that_is_a_tensor_or_is_not_read_moves_without_another_trace(
 ) -> None:
     case = Case(cls=cls, lr=[[0, 1e-2], [10_000, 1e-3]], passes=1)
     learners = both(case, engine)
-    traces = count_traces(monkeypatch)
-    for seed in range(9):
-        for learner in learners:
-            results = case.update(learner, seed)
-        assert results[ALL_MODULES]["engine"] == engine
-    assert_agree(*learners)
-    assert len(traces) == 1
+    assert_traced_once(case, learners, 9, engine, monkeypatch)
 
 
 def test_a_tensor_in_the_place_of_another_is_seen() -> None:

@@ -1,7 +1,6 @@
 """Hooks that read plain values inside objects get those of now, whatever runs the steps."""
 
 import logging
-import shutil
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,15 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from support.engines import Case, assert_agree, count_traces, with_encoders
+from support.engines import COMPILED, Case, assert_agree, assert_traced_once, count_traces, with_encoders
 from unison.algorithms import PPOLearner
 from unison.types import ALL_MODULES
-
-COMPILED = [
-    "interpreted",
-    "xla",
-    pytest.param("inductor", marks=pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")),
-]
 
 
 class Helper:
@@ -250,13 +243,7 @@ def test_looking_runs_no_code_and_sees_no_change_where_there_is_none(
     for learner in learners:
         learner.held = Lazy(learner)
         learner.held.arrays, learner.held.numbers = np.ones(3), [1.0, float("nan"), np.float32(2)]
-    traces = count_traces(monkeypatch)
-    for seed in range(4):
-        for learner in learners:
-            results = case.update(learner, seed)
-        assert results[ALL_MODULES]["engine"] == engine
-    assert_agree(*learners)
-    assert len(traces) == 1
+    assert_traced_once(case, learners, 4, engine, monkeypatch)
 
 
 def counts(helper: Any) -> float:
