@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("ray", reason="Ray is an optional extra: pip install 'unison[ray]'")
 
-QUICK = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}
-"""A node that is gone is missed after two seconds, not fifteen."""
+QUICK = {"health_check_period_ms": 500, "health_check_timeout_ms": 2000, "health_check_failure_threshold": 3}
+"""A node that is gone is missed after two seconds, not fifteen; one that is silent after eight, not 45."""
 
 
 @pytest.fixture(scope="module")

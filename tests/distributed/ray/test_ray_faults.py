@@ -214,6 +214,24 @@ def test_ray_lost_node(cluster: Any, trap: Trap, pair: LearnerGroup) -> None:
         assert_same(states(group), expected)
 
 
+def test_ray_silent_node(cluster: Any, trap: Trap) -> None:
+    """Until the cluster misses the node, it places the new actor there, where it never runs: no second loss."""
+    node = cluster.add_node(num_cpus=5)
+    with make_trapped(trap, 3, backend="ray", placement_strategy="SPREAD", learner_start_timeout_s=60.0) as group:
+        beginning = group.get_state()
+        update(group, 0)
+        expected = states(group)
+        group.set_state(beginning)
+        rank = group.foreach_learner(node_of).index(node.node_id)
+        os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGSTOP)
+        os.kill(group._transport.pids[rank], signal.SIGKILL)  # pyright: ignore
+        update(group, 0)
+        assert_same(states(group), expected)
+        assert group.get_stats()["restarts"] == 1
+        assert node.node_id not in group.foreach_learner(node_of)
+    cluster.remove_node(node, allow_graceful=False)
+
+
 def test_ray_building(trap: Trap, pair: LearnerGroup) -> None:
     trap.set("building", "raise", 1)
     with pytest.raises(WorkerError, match=r"Rank 1 of 2 raised in 'start': BatchError") as caught:

@@ -30,7 +30,16 @@ _is_ours = False  # whether the connection that this process has was made here
 
 
 class ActorGone(Exception):
-    """The process of an actor has ended, or its node has; says how."""
+    """The process of an actor has ended, or its node has; says how.
+
+    Args:
+        told: by Ray.
+    """
+
+    def __init__(self, told: str) -> None:
+        super().__init__(" ".join(told.split(" Some common causes")[0].split()))  # several lines of guesses
+        self.never_ran = "its node has died" in told and "never ran" in told
+        """Whether it was placed on a node that was gone already; Ray tells of that in words only."""
 
 
 def is_in_use() -> bool:
@@ -150,8 +159,7 @@ class RayCluster:
         try:
             return self._ray.get(ref)
         except (exceptions.RayActorError, exceptions.NodeDiedError, exceptions.WorkerCrashedError) as error:
-            told = str(error).split(" Some common causes")[0]  # several lines of guesses
-            raise ActorGone(" ".join(told.split())) from error
+            raise ActorGone(str(error)) from error
 
     def is_intact(self, ref: Ref) -> bool:
         """Whether an object that was there can still be had."""

@@ -22,11 +22,15 @@ class RayCall(RunningCall):
     """A call of actors.
 
     Args:
+        message: what all ranks are told.
         objects: what the caller handed in by reference; a rank that waits for them is not silent.
     """
 
-    def __init__(self, method: str, ranks: Iterable[int], objects: Sequence[Ref] = ()) -> None:
+    def __init__(
+        self, method: str, ranks: Iterable[int], message: "Message | Ref" = None, objects: Sequence[Ref] = ()
+    ) -> None:
         super().__init__(method, ranks)
+        self.message = message
         self.answers: dict[int, Ref] = {}
         self.left: dict[int, Ref] = {}
         self.awaited = list(objects)
@@ -37,22 +41,26 @@ class RayRank(Member[RayCall]):
 
     Args:
         rank: of the worker.
-        actor: its process; the call `end` ends with it.
         legacy: what those of its rank leave to each other, the oldest first.
+        actor: its process; the call `end` ends with it.
     """
 
-    def __init__(self, rank: int, actor: ActorHandle, legacy: "deque[Ref]") -> None:
+    def __init__(self, rank: int, legacy: "deque[Ref]", actor: ActorHandle) -> None:
         super().__init__(rank)
-        self.actor, self.legacy = actor, legacy
+        self.legacy = legacy
+        self.live_in(actor)
+
+    def live_in(self, actor: ActorHandle) -> None:
+        """From now on, this actor is the worker."""
+        self.actor = actor
         self.end: Ref = actor.end.remote()
         self.pid: Ref = actor.pid.remote()
         self.stack: Ref = None
 
-    def ask(self, call: RayCall, task: str, number: int, message: "Message | Ref", objects: Sequence[Any]) -> None:
-        """Send it a call."""
+    def send(self, call: RayCall, task: str, number: int, objects: Sequence[Any]) -> None:
+        """Send it a call, or the one that it has not answered once more."""
         serve = self.actor.serve.options(num_returns=2)
-        call.answers[self.rank], call.left[self.rank] = serve.remote(task, number, message, *objects)
-        self.asked(call)
+        call.answers[self.rank], call.left[self.rank] = serve.remote(task, number, call.message, *objects)
 
 
 @final
@@ -69,13 +77,13 @@ class RayCrew(Crew[RayRank, RayCall]):
         """See Crew.hire."""
         ranks = tuple(ranks)
         self._make_room(ranks)
-        call = RayCall("start", ranks)
-        message = self._message(self._setup, "The factory of the workers' objects")
+        call = RayCall("start", ranks, self._message(self._setup, "The factory of the workers' objects"))
         for rank in ranks:
             legacy: deque[Ref] = self.workers[rank].legacy if rank in self.workers else deque(maxlen=NUM_KEPT)
-            self.workers[rank] = RayRank(rank, self._cluster.spawn(self._group, rank, self._resources), legacy)
+            self.workers[rank] = RayRank(rank, legacy, self._new_actor(rank))
         for rank in ranks:
-            self.workers[rank].ask(call, "set_up", rank, message, [list(sys.path), *self._still_there(rank)])
+            self._set_up(self.workers[rank], call)
+            self.workers[rank].asked(call)
         self._finish_hiring(call)
 
     def begin(self, method: str, arguments: tuple[Any, ...], keywords: dict[str, Any], ranks: Iterable[int]) -> RayCall:
@@ -87,10 +95,11 @@ class RayCrew(Crew[RayRank, RayCall]):
         lifted = [lift(value, self._cluster.is_ref, objects) for value in arguments]
         lifted_keywords = {name: lift(value, self._cluster.is_ref, objects) for name, value in keywords.items()}
         message = self._message((method, lifted, lifted_keywords), f"The arguments of '{method}'")
-        call = RayCall(method, ranks, objects)
+        call = RayCall(method, ranks, message, objects)
         try:
             for rank in ranks:
-                self.workers[rank].ask(call, "call", self._epoch, message, objects)
+                self.workers[rank].send(call, "call", self._epoch, objects)
+                self.workers[rank].asked(call)
         except BaseException:  # Ctrl-C: some ranks wait for others that were not asked
             self._abort()
             raise
@@ -107,6 +116,12 @@ class RayCrew(Crew[RayRank, RayCall]):
     def pids(self) -> list[int]:
         """The process ids, by rank, of workers that are not lost."""
         return [self._cluster.get(worker.pid) for _, worker in sorted(self.workers.items()) if not worker.failure]
+
+    def _new_actor(self, rank: int) -> ActorHandle:
+        return self._cluster.spawn(self._group, rank, self._resources)
+
+    def _set_up(self, worker: RayRank, call: RayCall) -> None:
+        worker.send(call, "set_up", worker.rank, [list(sys.path), *self._still_there(worker.rank)])
 
     def _still_there(self, rank: int) -> list[Ref]:
         """The legacy of a rank, the newest first, without what was lost with a node."""
@@ -126,14 +141,13 @@ class RayCrew(Crew[RayRank, RayCall]):
         """See Crew."""
         alive = [worker for worker in self.workers.values() if not worker.failure]
         heads = {worker.queue[0].answers[worker.rank]: worker for worker in alive if worker.queue}
-        ends = {worker.end: worker for worker in alive}
-        there = set(self._cluster.ready([*heads, *ends], wait_s))
+        there = set(self._cluster.ready([*heads, *(worker.end for worker in alive)], wait_s))
         for ref, worker in heads.items():
             if ref in there and not worker.failure:
                 self._file(worker, ref)
-        for ref, worker in ends.items():  # what it answered before its end counts
-            if ref in there and not worker.failure and not self._has_answered(worker):
-                self._lose(worker, "died")
+        for worker in alive:  # what it answered before its end counts
+            if worker.end in there and not worker.failure and not self._has_answered(worker):
+                self._see_end(worker)
         for worker in alive:
             if worker.queue:
                 self._wait_for_objects_of(worker)
@@ -162,7 +176,7 @@ class RayCrew(Crew[RayRank, RayCall]):
                 failure = value.failure(worker.rank)
         except ActorGone as error:
             if self._cluster.ready([worker.end], _END_S):
-                self._lose(worker, "died")
+                self._see_end(worker)
                 return
             failure = Failure(worker.rank, "raised", str(error), exception=error.__cause__)
         except Exception as error:
@@ -174,6 +188,20 @@ class RayCrew(Crew[RayRank, RayCall]):
             )
             failure = Failure(worker.rank, "raised", reason, exception=LearnerGroupError(reason))
         self._close_call(worker, failure, value)
+
+    def _see_end(self, worker: RayRank) -> None:
+        """Its actor is gone, or out of reach: it is lost, unless it never ran.
+
+        Until a cluster has missed a node, it places actors there; these are made again until the start is overdue.
+        """
+        try:
+            self._cluster.get(worker.end)
+        except ActorGone as error:
+            if error.never_ran and worker.queue:
+                worker.live_in(self._new_actor(worker.rank))
+                self._set_up(worker, worker.queue[0])
+            else:
+                self._lose(worker, "died", str(error), kill=True)
 
     def _ask_for_stack(self, worker: RayRank) -> None:
         worker.stack = worker.actor.stack.remote()
@@ -187,11 +215,6 @@ class RayCrew(Crew[RayRank, RayCall]):
                 words = self._cluster.get(worker.stack)
         if kill:
             self._cluster.kill(worker.actor)
-        elif not reason:
-            try:
-                self._cluster.get(worker.end)
-            except ActorGone as error:
-                reason = str(error)
         worker.failure = Failure(worker.rank, kind, reason, words)
         while worker.queue:
             self._close_call(worker, worker.failure)
