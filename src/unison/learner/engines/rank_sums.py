@@ -8,6 +8,7 @@ function in C++ or a call back to the host.
 from collections.abc import Generator
 from contextlib import contextmanager
 from itertools import count
+from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -22,6 +23,7 @@ _collectives: WeakValueDictionary[int, Collective] = WeakValueDictionary()
 _numbers: WeakKeyDictionary[Collective, int] = WeakKeyDictionary()
 _failures: dict[int, BaseException] = {}
 _muted: set[int] = set()
+_numbering = Lock()
 
 
 def sum_over_ranks_(tensor: Tensor, number: int) -> Tensor:
@@ -95,7 +97,8 @@ def reporting(collective: Collective) -> Generator[None]:
 
 def _number_of(collective: Collective) -> int:
     """The first that is free, so that processes of the same kind find each other's programs on disk."""
-    if collective not in _numbers:
-        number = next(number for number in count() if number not in _collectives)
-        _collectives[number], _numbers[collective] = collective, number
-    return _numbers[collective]
+    with _numbering:
+        if collective not in _numbers:
+            number = next(number for number in count() if number not in _collectives)
+            _collectives[number], _numbers[collective] = collective, number
+        return _numbers[collective]
