@@ -94,7 +94,9 @@ def test_engines_agree(name: str, engine: str) -> None:
 
 def test_ranks_leave_what_one_leaves() -> None:
     case = Case(modules=("a",), **DECAYING)
-    alone = case.learner("eager")
+    alone, *made_for_ranks = (
+        case.learner("eager") for _ in range(3)
+    )  # not by the threads: weights are of one generator
 
     def trained(learner: Any) -> Any:
         for seed in range(3):
@@ -103,7 +105,7 @@ def test_ranks_leave_what_one_leaves() -> None:
         return learner
 
     def as_rank(collective: Any) -> Any:
-        made = case.learner("eager")
+        made = made_for_ranks[collective.rank]
         learner = type(made)(config=made.config, module_spec=None, module=made.module, collective=collective)
         learner.build()
         return trained(learner)
