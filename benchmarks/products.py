@@ -1,17 +1,19 @@
-"""Float32 products on the processor's matrix unit, beside XLA's and torch's.
+"""Products by the processor's units for bfloat16, beside XLA's and torch's in float32.
 
     python benchmarks/products.py [--repeats 7] [--core 0]
 
 The products that layers of width 64 to 1024 make, one thread on one core: forward (x @ W.T), the gradient of the
 input (g @ W) and that of the weight (g.T @ x). Each is run in turn by torch, by XLA in the way that engine "xla" wrote
-it before, and by Unison's own code; times are medians, ratios medians of the ratios of each repeat. The error is the
-root mean square of the differences from float64, relative to what is multiplied, in units of float32's rounding.
+it before, and by Unison's own code: exact ones on a matrix unit, and "bf16", of numbers rounded to bfloat16; times are
+medians, ratios medians of the ratios of each repeat. The error is the root mean square of the differences from
+float64, relative to what is multiplied, in units of float32's rounding.
 """
 
 import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ SIZES = [(64, 64, 64), (256, 64, 64), (128, 256, 256), (256, 256, 256), (1024, 2
 """Rows, inputs and outputs of a layer."""
 KINDS = {"x @ W.T": (False, True), "g @ W": (False, False), "g.T @ x": (True, False)}
 SECONDS, LOOP = 0.05, 100
+SMALLEST = 64
 
 
 def main() -> None:
@@ -34,15 +37,15 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    from unison.learner.engines.kernels.products import is_available
+    from unison.learner.engines.kernels.products import find_unit
 
     about = " ".join((__doc__ or "").split("\n\n")[-1].split())
-    report = Report("products", "Float32 products", about)
-    if is_available():
+    report = Report("products", "Products", about)
+    if find_unit("bfloat16", 64, 64, 64) is not None:
         for sizes in SIZES[:2] if arguments.quick else SIZES:
             measure(report, sizes, arguments.repeats)
     else:
-        report.notes.append("This processor has no matrix unit that Unison knows, or there is no C++ compiler.")
+        report.notes.append("This processor has no unit for bfloat16 that Unison knows, or there is no C++ compiler.")
     report.show()
     for path in report.write(arguments.results):
         print(path)
@@ -61,12 +64,10 @@ def measure(report: Report, sizes: tuple[int, int, int], repeats: int) -> None:
             for name, call in calls.items():
                 times[name].append(timed(call))
         for name, call in calls.items():
-            ratio = "" if name == "unison" else f"{median_ratio(times[name], times['unison']):.2f}"
+            ratio = f"{median_ratio(times['torch'], times[name]):.2f}"
             off = error(np.asarray(call()), a.T if transposed[0] else a, b.T if transposed[1] else b)
             table.append([kind, name, f"{statistics.median(times[name]) * 1e6:,.1f}", f"{off:.2f}", ratio])
-    report.add_table(
-        f"{rows} rows, {inputs} to {outputs}", ["product", "by", "us", "error", "unison is faster by"], table
-    )
+    report.add_table(f"{rows} rows, {inputs} to {outputs}", ["product", "by", "us", "error", "as fast as torch"], table)
 
 
 def operands(rows: int, inner: int, columns: int, a_is_transposed: bool, b_is_transposed: bool) -> tuple[Any, Any]:
@@ -82,15 +83,16 @@ def contenders(a: Any, b: Any, a_is_transposed: bool, b_is_transposed: bool) -> 
     import jax
     import torch
 
-    from unison.learner.engines.kernels.products import product
+    from unison.learner.engines.kernels.products import find_unit, product
     from unison.learner.engines.lowering.products import matmul_of_xla
 
-    def ours(a: Any, b: Any) -> Any:
-        return product(a, b, a_is_transposed=a_is_transposed, b_is_transposed=b_is_transposed)
+    turned = {"a_is_transposed": a_is_transposed, "b_is_transposed": b_is_transposed}
+    names = {"unison": find_unit("float32", *3 * [SMALLEST]), "unison, bf16": find_unit("bfloat16", *3 * [SMALLEST])}
+    ours = {name: partial(product, unit, **turned) for name, unit in names.items() if unit is not None}
 
     def theirs(a: Any, b: Any) -> Any:
-        turned = (a.T if a_is_transposed else a), (b.T if b_is_transposed else b)
-        return matmul_of_xla(*turned, a_is_transposed=a_is_transposed)
+        a, b = (a.T if a_is_transposed else a), (b.T if b_is_transposed else b)
+        return matmul_of_xla(a, b, a_is_transposed=a_is_transposed)
 
     left, right = torch.from_numpy(a), torch.from_numpy(b)
     left, right = left.t() if a_is_transposed else left, right.t() if b_is_transposed else right
@@ -112,7 +114,7 @@ def contenders(a: Any, b: Any, a_is_transposed: bool, b_is_transposed: bool) -> 
             found = left @ right
         return found
 
-    return {"torch": by_torch, "XLA": looped(theirs), "unison": looped(ours)}
+    return {"torch": by_torch, "XLA": looped(theirs), **{name: looped(own) for name, own in ours.items()}}
 
 
 def timed(call: Callable[[], Any]) -> float:

@@ -4,10 +4,11 @@
 
 Hidden 256,256, 256 rows a gradient step, one thread on one core. U6: gradient steps from Box(3) to Box(1), 100 a call
 and one a call; RLlib takes one a call in both, since its targets move once a call. U9: Pendulum-v1, one environment,
-after the warm-up, one gradient step for each environment step, in turn or 8 and 8; acting, the environment, the replay
-and the update together, for 15 s; RLlib takes them in turn in both. Every contender is a process of its own, they run
-in turn; what counts is the median over the runs of the ratios. Unison's engines run in float32 as the peers do; "bf16"
-is the setting precision="bf16", which pays on processors that multiply bfloat16 in hardware.
+after the warm-up, one gradient step for each environment step, in turn, 8 and 8, or 64 and 64 (paces that RL Zoo sets
+SB3's SAC to for some environments); acting, the environment, the replay and the update together, for 15 s; RLlib takes
+them in turn in all. Every contender is a process of its own, they run in turn; what counts is the median over the runs
+of the ratios. Unison's engines run in float32 as the peers do; "bf16" is the setting precision="bf16", which pays on
+processors that multiply bfloat16 in hardware.
 """
 
 import argparse
@@ -37,7 +38,13 @@ class Work:
 
 WORKS = {
     "U6": Work("sac_update", "A SAC update (U6)", "sac_work.py", "update", {"100 a call": 100, "One a call": 1}),
-    "U9": Work("sac_steps", "A step of SAC on Pendulum-v1 (U9)", "pendulum.py", "step", {"In turn": 1, "8 and 8": 8}),
+    "U9": Work(
+        "sac_steps",
+        "A step of SAC on Pendulum-v1 (U9)",
+        "pendulum.py",
+        "step",
+        {"In turn": 1, "8 and 8": 8, "64 and 64": 64},
+    ),
 }
 
 
@@ -71,8 +78,8 @@ def make_commands(script: str, option: str, arguments: argparse.Namespace) -> di
     """What runs each contender."""
     path = str(SCRIPTS / script)
     kinds = {f"unison {engine}": f"unison:{engine}" for engine in arguments.engines}
-    if "inductor" in arguments.engines:
-        kinds["unison inductor, bf16"] = "unison:inductor:bf16"
+    rounding = [engine for engine in arguments.engines if engine in ("inductor", "xla")]
+    kinds |= {f"unison {engine}, bf16": f"unison:{engine}:bf16" for engine in rounding}
     commands = {who: [sys.executable, path, kind, option] for who, kind in kinds.items()}
     if arguments.peers is not None:
         for who, place in (("SB3", "torch"), ("RLlib", "rllib")):

@@ -171,14 +171,17 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
 def lowered(function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> list[Any]:
     """What the function gives, recorded, made functional, and run by JAX."""
     from unison.learner.engines.lowering import missing_operations, to_jax
-    from unison.learner.engines.lowering.table import jax
+    from unison.learner.engines.lowering.table import jax, jnp
+
+    def as_array(tensor: Tensor) -> Any:
+        return jnp.asarray(tensor.float().numpy(), "bfloat16") if tensor.dtype is torch.bfloat16 else tensor.numpy()
 
     recording = record(lambda: pytree.tree_leaves(function(*inputs)), inputs)
     graph = GraphMaker(core_aten_decompositions()).make(recording, recording.result)
     assert missing_operations(graph.module) == []
     constants = [whole_storage(tensor) for _, tensor in recording.externals]
     with jax.enable_x64(True):
-        return jax.jit(to_jax(graph.module))([tensor.numpy() for tensor in (*constants, graph.constants, *inputs)])
+        return jax.jit(to_jax(graph.module))([as_array(tensor) for tensor in (*constants, graph.constants, *inputs)])
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -208,6 +211,39 @@ def test_so_are_its_gradients(name: str) -> None:
 
     for mine, theirs in zip(lowered(gradients, inputs), gradients(*inputs), strict=True):
         torch.testing.assert_close(torch.tensor(mine.tolist()), theirs, rtol=2e-4, atol=2e-5)
+
+
+BFLOAT16: dict[str, Callable[..., Any]] = {
+    "mm": lambda a, b: a @ b.t(),
+    "addmm": lambda a, b: torch.addmm(a[0, :3], a, b.t()),
+    "bmm": lambda a, b: torch.bmm(a[None], b.t()[None]),
+    "convolution": lambda a, b: F.conv1d(a[None], b[:, :, None].expand(-1, -1, 2).reshape(4, 3, 2)),
+    "between": lambda a, b: (a * 3).relu() + b.mean(),
+}
+
+
+@pytest.mark.parametrize("name", BFLOAT16)
+def test_bfloat16_is_held_in_float32_and_rounded_where_it_is_multiplied(name: str) -> None:
+    """What comes out is bfloat16, as close to torch's as its last bit."""
+    inputs = X.bfloat16(), Y
+    wanted = BFLOAT16[name](inputs[0], inputs[1].bfloat16())
+    (found,) = lowered(lambda a, b: BFLOAT16[name](a, b.bfloat16()), inputs)
+    assert str(found.dtype) == "bfloat16"
+    near = torch.from_numpy(np.asarray(found).astype(np.float32))
+    torch.testing.assert_close(near, wanted.float(), rtol=2**-7, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["mm", "bmm", "convolution"])
+def test_factors_are_rounded(name: str) -> None:
+    """Numbers a quarter of a step from those of bfloat16 give the very products that these give."""
+    exact = [tensor.bfloat16().float() for tensor in (X, Y)]
+
+    def multiplied(a: Tensor, b: Tensor) -> Tensor:
+        return BFLOAT16[name](a.bfloat16(), b.bfloat16())
+
+    (there,) = lowered(multiplied, (exact[0], exact[1]))
+    (near,) = lowered(multiplied, (exact[0] * (1 + 2**-10), exact[1] * (1 + 2**-10)))
+    np.testing.assert_array_equal(np.asarray(there), np.asarray(near))
 
 
 def test_an_unknown_operation_is_named() -> None:

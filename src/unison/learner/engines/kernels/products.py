@@ -1,56 +1,81 @@
-"""Float32 products on the processor's matrix unit, for programs of XLA."""
+"""Products by a processor's units for bfloat16, for programs of XLA: rounded to it, or exact ones of its parts."""
 
 import ctypes
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from unison.learner.engines.kernels.calls import make_call
 
-_NEEDS = {"amx_tile", "amx_bf16", "avx512f"}
-_OPTIONS = ("-mamx-tile", "-mamx-bf16", "-mavx512f")
-_SMALLEST = 64
+Precision = Literal["float32", "bfloat16"]
 
 
-def is_worth_it(rows: int, inner: int, columns: int) -> bool:
-    """Whether a product of these sizes is faster by `product` than by XLA's own."""
-    return min(rows, inner, columns) >= _SMALLEST
+class _Unit(NamedTuple):
+    """What computes products.
+
+    Args:
+        needs: of the processor, in the words of Linux.
+        options: of the compiler.
+        smallest: the length of matrices from which on it is faster than XLA.
+    """
+
+    needs: frozenset[str]
+    options: tuple[str, ...]
+    smallest: int
 
 
-def is_available() -> bool:
-    """Whether this machine has the matrix unit and a C++ compiler; the first call compiles, a matter of 2 seconds."""
-    return _target() is not None
+_AMX = _Unit(frozenset({"amx_tile", "amx_bf16", "avx512f"}), ("-mamx-tile", "-mamx-bf16", "-mavx512f"), 64)
+_AMX_ROUNDED = _AMX._replace(options=(*_AMX.options, "-DUNISON_PARTS=1"))
+_AVX512_ROUNDED = _Unit(frozenset({"avx512_bf16", "avx512f"}), ("-mavx512bf16", "-mavx512f"), 16)
+_UNITS: dict[Precision, tuple[_Unit, ...]] = {"float32": (_AMX,), "bfloat16": (_AMX_ROUNDED, _AVX512_ROUNDED)}
+"""The faster one first."""
 
 
-def product(a: Any, b: Any, *, a_is_transposed: bool = False, b_is_transposed: bool = False) -> Any:
+def find_unit(precision: Precision, rows: int, inner: int, columns: int) -> str | None:
+    """What `product` takes to make a product of these sizes faster than XLA's own in float32, if this machine has it.
+
+    The first call compiles, a matter of 2 seconds; it takes a C++ compiler.
+
+    Args:
+        precision: what numbers are rounded to before they are multiplied; sums are in float32.
+        rows: of the left matrix.
+        inner: columns of the left matrix, and rows of the right one.
+        columns: of the right matrix.
+    """
+    length = min(rows, inner, columns)
+    return next((name for unit in _UNITS[precision] if length >= unit.smallest and (name := _made(unit))), None)
+
+
+def product(unit: str, a: Any, b: Any, *, a_is_transposed: bool = False, b_is_transposed: bool = False) -> Any:
     """`a @ b` [m, n] in float32, of `a` [m, k] and `b` [k, n], either of which may be given transposed.
 
     Under `jax.vmap`, one call makes all products.
 
     Args:
-        a: array of JAX, [m, k], or [k, m] if it is transposed.
-        b: array of JAX, [k, n], or [n, k] if it is transposed.
+        unit: from `find_unit`; it takes matrices of any size.
+        a: array of JAX in float32, [m, k], or [k, m] if it is transposed.
+        b: array of JAX in float32, [k, n], or [n, k] if it is transposed.
         a_is_transposed: whether `a` is.
         b_is_transposed: whether `b` is.
     """
     jax: Any = import_module("jax")
     shape = (a.shape[int(a_is_transposed)], b.shape[int(not b_is_transposed)])
-    call = jax.ffi.ffi_call(_target(), jax.ShapeDtypeStruct(shape, a.dtype), vmap_method="broadcast_all")
+    call = jax.ffi.ffi_call(unit, jax.ShapeDtypeStruct(shape, a.dtype), vmap_method="broadcast_all")
     return call(a, b, left_is_transposed=a_is_transposed, right_is_transposed=b_is_transposed)
 
 
 @cache
-def _target() -> str | None:
+def _made(unit: _Unit) -> str | None:
     """The name under which XLA knows the product."""
-    if not processor_flags() >= _NEEDS:
+    if not unit.needs <= processor_flags():
         return None
-    made = make_call("xla_product.cpp", "unison_product", _OPTIONS)
+    made = make_call("xla_product.cpp", "unison_product", unit.options)
     if made is None:
         return None
     name, library = made
-    library.unison_request_tiles.restype = ctypes.c_bool
-    return name if library.unison_request_tiles() else None
+    library.unison_is_allowed.restype = ctypes.c_bool
+    return name if library.unison_is_allowed() else None
 
 
 def processor_flags() -> set[str]:

@@ -1,7 +1,12 @@
 // The product as a call that a program of XLA makes; its threads are XLA's.
-#include "float32_product.hpp"
+#ifdef __AMX_BF16__
+#include "amx_product.hpp"
+#else
+#include "avx512_product.hpp"
+#endif
 
 #include <atomic>
+#include <memory>
 #include <thread>
 
 #include "xla/ffi/api/ffi.h"
@@ -11,6 +16,7 @@ namespace {
 using unison::Index;
 using unison::Matrix;
 namespace ffi = xla::ffi;
+using Buffer = ffi::Buffer<ffi::F32>;
 
 constexpr Index WORTH_A_THREAD = Index(1) << 20;  // multiplications: about 10 us
 
@@ -28,9 +34,9 @@ struct Pieces {
 };
 
 // The product, or as many as there are matrices along a first axis.
-ffi::Error multiply(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> left, ffi::Buffer<ffi::F32> right,
-                    ffi::ResultBuffer<ffi::F32> result, bool left_is_transposed, bool right_is_transposed) {
-    const auto matrix = [](const ffi::Buffer<ffi::F32>& buffer, bool is_transposed, Index number) {
+ffi::Error multiply(ffi::ThreadPool pool, Buffer left, Buffer right, ffi::Result<Buffer> result,
+                    bool left_is_transposed, bool right_is_transposed) {
+    const auto matrix = [](const Buffer& buffer, bool is_transposed, Index number) {
         const auto lengths = buffer.dimensions();
         const Index rows = lengths[lengths.size() - 2], columns = lengths[lengths.size() - 1];
         return Matrix{{buffer.typed_data() + number * rows * columns, columns, rows, columns}, is_transposed};
@@ -62,10 +68,10 @@ ffi::Error multiply(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> left, ffi::Buffe
 XLA_FFI_DEFINE_HANDLER_SYMBOL(unison_product, multiply,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
-                                  .Arg<ffi::Buffer<ffi::F32>>()
-                                  .Arg<ffi::Buffer<ffi::F32>>()
-                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Arg<Buffer>()
+                                  .Arg<Buffer>()
+                                  .Ret<Buffer>()
                                   .Attr<bool>("left_is_transposed")
                                   .Attr<bool>("right_is_transposed"));
 
-extern "C" bool unison_request_tiles() { return unison::request_tiles(); }
+extern "C" bool unison_is_allowed() { return unison::is_allowed(); }

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unison.learner.engines.lowering.pieces import Cuts, Pieces, lower
-from unison.learner.engines.lowering.table import DTYPES, OPERATIONS, Array, Site, jnp, lax, operation_name
+from unison.learner.engines.lowering.table import DTYPES, OPERATIONS, Array, Site, jax, jnp, lax, operation_name
 from unison.learner.engines.torch_parts import map_arg
 
 _COMPUTED_ONCE = ("amax.default", "sum.default", "exp.default")
@@ -50,11 +50,11 @@ def to_jax(module: torch.fx.GraphModule, cuts: Mapping[int, Cuts] | None = None)
 
         for node in nodes:
             if node.op == "placeholder":
-                values[node] = next(remaining)
+                values[node] = jax.tree.map(_held, next(remaining))
             elif node.op == "get_attr":
-                values[node] = jnp.asarray(getattr(module, node.target).numpy())
+                values[node] = _constant(getattr(module, node.target))
             elif node.op == "output":
-                return [load(argument) for argument in node.args[0]]
+                return [_returned(argument, load(argument)) for argument in node.args[0]]
             elif node.target is operator.getitem:
                 values[node] = values[node.args[0]][node.args[1]]
             else:
@@ -65,6 +65,26 @@ def to_jax(module: torch.fx.GraphModule, cuts: Mapping[int, Cuts] | None = None)
         raise AssertionError("a graph ends with its output")
 
     return run
+
+
+def _held(array: Array) -> Array:
+    """An input as programs hold it."""
+    return array.astype(jnp.float32) if array.dtype == jnp.bfloat16 else array
+
+
+def _constant(tensor: Tensor) -> Array:
+    return jnp.asarray((tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy())
+
+
+def _returned(node: Any, value: Any) -> Any:
+    """An output, of the dtype that torch gives it."""
+    if isinstance(node, torch.fx.Node) and getattr(_first_value(node), "dtype", None) is torch.bfloat16:
+        return jax.tree.map(_as_bfloat16, value)
+    return value
+
+
+def _as_bfloat16(array: Array) -> Array:
+    return array.astype(jnp.bfloat16)
 
 
 def _fitted(node: Any, site: Site, result: Array) -> Array:
@@ -88,8 +108,8 @@ def _site(node: Any) -> Site:
     value = _first_value(node)
     transposed = tuple(_is_transposed(argument) for argument in node.args)
     if not isinstance(value, Tensor):
-        return Site((), None, transposed)
-    return Site(tuple(value.shape), DTYPES.get(value.dtype), transposed)
+        return Site((), None, False, transposed)
+    return Site(tuple(value.shape), DTYPES.get(value.dtype), value.dtype is torch.bfloat16, transposed)
 
 
 def _is_transposed(node: Any) -> bool:

@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
-from unison.learner.engines.kernels import products
+from unison.learner.engines.kernels.products import find_unit, product
 from unison.learner.engines.lowering.table import Array, Site, cast, jax, jnp, lax, lowers
 
 
-def matmul(a: Array, b: Array, *, a_is_transposed: bool, b_is_transposed: bool) -> Array:
+def matmul(site: Site, a: Array, b: Array, *, a_is_transposed: bool, b_is_transposed: bool) -> Array:
     """`a @ b` [m, n], where `a` [m, k] and `b` [k, n] may be the transposes of what lies in memory."""
-    if _is_for_matrix_unit(a, b):
-        a, b = (a.T if a_is_transposed else a), (b.T if b_is_transposed else b)
-        return products.product(a, b, a_is_transposed=a_is_transposed, b_is_transposed=b_is_transposed)
-    return matmul_of_xla(a, b, a_is_transposed=a_is_transposed)
+    if a.dtype == b.dtype == jnp.float32:
+        unit = find_unit("bfloat16" if site.is_bfloat16 else "float32", a.shape[0], a.shape[1], b.shape[1])
+        if unit is not None:
+            turned = {"a_is_transposed": a_is_transposed, "b_is_transposed": b_is_transposed}
+            return product(unit, a.T if a_is_transposed else a, b.T if b_is_transposed else b, **turned)
+    return matmul_of_xla(*_rounded(site, a, b), a_is_transposed=a_is_transposed)
 
 
 def matmul_of_xla(a: Array, b: Array, *, a_is_transposed: bool) -> Array:
@@ -33,32 +35,31 @@ def matmul_of_xla(a: Array, b: Array, *, a_is_transposed: bool) -> Array:
     return jnp.matmul(hold(a), b)
 
 
-def _is_for_matrix_unit(a: Array, b: Array) -> bool:
-    if a.dtype != jnp.float32 or b.dtype != jnp.float32:
-        return False
-    return products.is_worth_it(a.shape[0], a.shape[1], b.shape[1]) and products.is_available()
+def _rounded(site: Site, *factors: Array) -> tuple[Array, ...]:
+    """What is multiplied where torch has bfloat16, which programs hold in float32."""
+    return tuple(lax.reduce_precision(x, 8, 7) for x in factors) if site.is_bfloat16 else factors
 
 
 @lowers("mm.default")
 def _mm(site: Site, a: Array, b: Array) -> Array:
-    return matmul(a, b, a_is_transposed=site.transposed[0], b_is_transposed=site.transposed[1])
+    return matmul(site, a, b, a_is_transposed=site.transposed[0], b_is_transposed=site.transposed[1])
 
 
 @lowers("bmm.default", "matmul.default", "dot.default", "mv.default")
-def _matmul(_: Site, a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b)
+def _matmul(site: Site, a: Array, b: Array) -> Array:
+    return jnp.matmul(*_rounded(site, a, b))
 
 
 @lowers("addmm.default")
 def _addmm(site: Site, c: Array, a: Array, b: Array, *, beta: float = 1, alpha: float = 1) -> Array:
-    product = matmul(a, b, a_is_transposed=site.transposed[1], b_is_transposed=site.transposed[2])
-    product = product if alpha == 1 else product * cast(alpha, site.dtype)
-    return product + (c if beta == 1 else c * cast(beta, site.dtype))
+    made = matmul(site, a, b, a_is_transposed=site.transposed[1], b_is_transposed=site.transposed[2])
+    made = made if alpha == 1 else made * cast(alpha, site.dtype)
+    return made + (c if beta == 1 else c * cast(beta, site.dtype))
 
 
 @lowers("baddbmm.default")
 def _baddbmm(site: Site, c: Array, a: Array, b: Array, *, beta: float = 1, alpha: float = 1) -> Array:
-    return jnp.matmul(a, b) * cast(alpha, site.dtype) + c * cast(beta, site.dtype)
+    return jnp.matmul(*_rounded(site, a, b)) * cast(alpha, site.dtype) + c * cast(beta, site.dtype)
 
 
 def _convolve(
@@ -83,7 +84,7 @@ def _convolve(
 
 @lowers("convolution.default")
 def _convolution(
-    _: Site,
+    site: Site,
     x: Array,
     weight: Array,
     bias: Array | None,
@@ -96,13 +97,14 @@ def _convolution(
 ) -> Array:
     if transposed:
         raise NotImplementedError("a transposed convolution")
+    x, weight = _rounded(site, x, weight)
     out = _convolve(x, weight, stride, padding, dilation, groups)
     return out if bias is None else out + bias.reshape((-1,) + (1,) * (x.ndim - 2))
 
 
 @lowers("convolution_backward.default")
 def _convolution_backward(
-    _: Site,
+    site: Site,
     gradient: Array,
     x: Array,
     weight: Array,
@@ -121,6 +123,7 @@ def _convolution_backward(
     def forward(x: Array, weight: Array) -> Array:
         return _convolve(x, weight, stride, padding, dilation, groups)
 
+    gradient, x, weight = _rounded(site, gradient, x, weight)
     _value, pull_back = jax.vjp(forward, x, weight)
     to_x, to_weight = pull_back(gradient)
     others = (0, *range(2, x.ndim))

@@ -18,7 +18,7 @@ DTYPES: dict[torch.dtype, Any] = {
     torch.float32: jnp.float32,
     torch.float64: jnp.float64,
     torch.float16: jnp.float16,
-    torch.bfloat16: jnp.bfloat16,
+    torch.bfloat16: jnp.float32,
     torch.int64: jnp.int64,
     torch.int32: jnp.int32,
     torch.int16: jnp.int16,
@@ -26,6 +26,8 @@ DTYPES: dict[torch.dtype, Any] = {
     torch.uint8: jnp.uint8,
     torch.bool: jnp.bool_,
 }
+"""JAX's types. What is bfloat16 in torch is held in float32, and only products round to it: to round each result takes
+XLA's CPU backend three times as long as to compute it."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,13 @@ class Site:
     Args:
         shape: of its result (of the first, if there are several).
         dtype: of its result, JAX's.
+        is_bfloat16: whether it is bfloat16 in torch.
         transposed: for each argument, whether it is a matrix that the graph has just transposed.
     """
 
     shape: tuple[int, ...]
     dtype: Any
+    is_bfloat16: bool
     transposed: tuple[bool, ...]
 
 

@@ -6,58 +6,34 @@
 // bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations", 2019, section 2). Only
 // bits that stand for less than 1e-38 are lost. Where there are infinite numbers, whose parts say nothing, or such as
 // would be rounded to infinity, the product is computed once more, one number after another.
+//
+// With UNISON_PARTS=1, numbers are rounded to bfloat16 instead, and one product is all.
 #pragma once
 
-#include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <cstdint>
 #include <memory>
+
+#include "matrix.hpp"
 
 namespace unison {
 
-using Index = std::int64_t;
 using Part = std::uint16_t;  // the bits of a bfloat16
 
-constexpr Index PARTS = 3;
-constexpr Index TILE = 16;                   // rows of a tile, and words of 32 bits in each of them
+#ifndef UNISON_PARTS
+#define UNISON_PARTS 3
+#endif
+constexpr Index PARTS = UNISON_PARTS;
 constexpr Index DEPTH = 2 * TILE;            // the products of numbers that one instruction sums: two in each word
 constexpr Index SHEET = TILE * DEPTH;        // numbers of a tile
-constexpr Index CELL = PARTS * SHEET;        // a packed tile: three sheets, the leading parts first
+constexpr Index CELL = PARTS * SHEET;        // a packed tile: a sheet for each part, the leading ones first
 constexpr Index BLOCK = 2 * TILE;            // rows and columns of the result that the registers hold
-// What is packed at once: a left panel of 96 KiB and a right one of 384 KiB, which stay in the second cache.
+// What is packed at once: a left panel of 96 KiB at most and a right one of 384 KiB, which stay in the second cache.
 constexpr Index PANEL_DEPTH = 4 * DEPTH, PANEL_HEIGHT = 4 * BLOCK, PANEL_WIDTH = 16 * BLOCK;
 
-// A part of a matrix in memory, whose rows lie one after another.
-struct Window {
-    const float* data;
-    Index stride, rows, columns;
-
-    Window from(Index row, Index column) const {
-        return {data + row * stride + column, stride, rows - row, columns - column};
-    }
-};
-
-struct Matrix {
-    Window memory;
-    bool is_transposed;  // the matrix is the transpose of what lies in memory
-
-    Index rows() const { return is_transposed ? memory.columns : memory.rows; }
-    Index columns() const { return is_transposed ? memory.rows : memory.columns; }
-    Window from(Index row, Index column) const {
-        return is_transposed ? memory.from(column, row) : memory.from(row, column);
-    }
-    Matrix rows_between(Index start, Index stop) const {
-        Matrix part{from(start, 0), is_transposed};
-        (is_transposed ? part.memory.columns : part.memory.rows) = stop - start;
-        return part;
-    }
-};
-
 // Asks the system for the matrix unit's registers, once per process; whether it gives them.
-inline bool request_tiles() {
+inline bool is_allowed() {
     constexpr long request_permission = 0x1023, tile_data = 18;  // of Linux's <asm/prctl.h>
     return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
 }
@@ -73,45 +49,6 @@ struct Workspace {
     alignas(64) Part right[PANEL_DEPTH * PANEL_WIDTH * PARTS];
     alignas(64) float edge[BLOCK * BLOCK];
 };
-
-inline Index round_up(Index length, Index grain) { return (length + grain - 1) / grain * grain; }
-
-inline __mmask16 first(Index count) { return count >= TILE ? 0xFFFF : (1u << std::max<Index>(count, 0)) - 1; }
-
-// The first square of a window, zero outside of it.
-inline void load(const Window& window, __m512 square[TILE]) {
-    const __mmask16 is_inside = first(window.columns);
-#pragma GCC unroll 16
-    for (Index row = 0; row < TILE; ++row)
-        square[row] = _mm512_maskz_loadu_ps(row < window.rows ? is_inside : 0, window.data + row * window.stride);
-}
-
-inline void transpose(__m512 square[TILE]) {
-    __m512 pairs[TILE], fours[TILE];
-#pragma GCC unroll 8
-    for (Index i = 0; i < TILE; i += 2) {
-        pairs[i] = _mm512_unpacklo_ps(square[i], square[i + 1]);
-        pairs[i + 1] = _mm512_unpackhi_ps(square[i], square[i + 1]);
-    }
-#pragma GCC unroll 4
-    for (Index i = 0; i < TILE; i += 4) {
-        fours[i] = _mm512_shuffle_ps(pairs[i], pairs[i + 2], 0x44);
-        fours[i + 1] = _mm512_shuffle_ps(pairs[i], pairs[i + 2], 0xEE);
-        fours[i + 2] = _mm512_shuffle_ps(pairs[i + 1], pairs[i + 3], 0x44);
-        fours[i + 3] = _mm512_shuffle_ps(pairs[i + 1], pairs[i + 3], 0xEE);
-    }
-#pragma GCC unroll 4
-    for (Index i = 0; i < 4; ++i) {
-        const __m512 even_above = _mm512_shuffle_f32x4(fours[i], fours[4 + i], 0x88);
-        const __m512 odd_above = _mm512_shuffle_f32x4(fours[i], fours[4 + i], 0xDD);
-        const __m512 even_below = _mm512_shuffle_f32x4(fours[8 + i], fours[12 + i], 0x88);
-        const __m512 odd_below = _mm512_shuffle_f32x4(fours[8 + i], fours[12 + i], 0xDD);
-        square[i] = _mm512_shuffle_f32x4(even_above, even_below, 0x88);
-        square[4 + i] = _mm512_shuffle_f32x4(odd_above, odd_below, 0x88);
-        square[8 + i] = _mm512_shuffle_f32x4(even_above, even_below, 0xDD);
-        square[12 + i] = _mm512_shuffle_f32x4(odd_above, odd_below, 0xDD);
-    }
-}
 
 // The larger magnitude of each pair, as an integer: in the order of the numbers.
 inline __m512i larger(__m512i magnitudes, __m512 x) {
@@ -151,6 +88,7 @@ inline bool pack(const Window& one, const Window& other, Part* cell) {
         __m512 a = low[row], b = high[row];
         largest = larger(larger(largest, a), b);
         _mm512_store_si512(cell, paired(take_part(a), take_part(b)));
+        if constexpr (PARTS == 1) continue;
         _mm512_store_si512(cell + SHEET, paired(take_part(a), take_part(b)));
         _mm512_store_si512(cell + 2 * SHEET, paired(_mm512_castps_si512(a), _mm512_castps_si512(b)));
     }
@@ -216,7 +154,7 @@ inline void multiply(const Part* left, const Part* right, Index cells, float* c,
         _tile_loadd(2, below, stride * 4);
         _tile_loadd(3, below + TILE, stride * 4);
     }
-    for (Index k = 0; k < cells; ++k) {
+    for (Index k = 0; PARTS == 3 && k < cells; ++k) {
         UNISON_LOAD_LEFT(0);
         UNISON_LOAD_RIGHT(2);
         UNISON_MULTIPLY;
@@ -274,8 +212,8 @@ inline void product_one_by_one(const Matrix& a, const Matrix& b, float* c) {
         }
 }
 
-// c [a.rows(), b.columns()] = a @ b, by the calling thread.
-inline void product(const Matrix& a, const Matrix& b, float* c) {
+// c [a.rows(), b.columns()] = a @ b, by the calling thread. Static, or libraries of other units would share its memory.
+static void product(const Matrix& a, const Matrix& b, float* c) {
     thread_local const auto work = std::make_unique<Workspace>();
     const TileShapes shapes;
     const Index stride = b.columns();
