@@ -170,7 +170,11 @@ class TrainingRun:
         algorithm: Algorithm = self.config.build()
         stack.callback(algorithm.stop)
         if self.resumed_from is not None:
-            algorithm.load_state(self.resumed_from)
+            try:
+                algorithm.load_state(self.resumed_from)
+            except CheckpointError as error:
+                error.args = (f"{error} To go on from the one before it, if there is one, move this one elsewhere.",)
+                raise
         return algorithm
 
     def _check_goes_on(self, algorithm: Algorithm) -> Mapping[str, Any]:

@@ -75,8 +75,9 @@ def test_a_run_does_not_go_on_from_a_single_checkpoint(folder: RunFolder) -> Non
         RunFolder(checkpoint).read_config()
 
 
-def test_a_damaged_run_file_is_named(folder: RunFolder) -> None:
-    folder.run_file.write_text("{")
+@pytest.mark.parametrize("content", ["{", "[]", "null", '{"stop": 3}', '{"stop": {}, "outcome": "solved"}', "{}"])
+def test_a_damaged_run_file_is_named(folder: RunFolder, content: str) -> None:
+    folder.run_file.write_text(content)
     with pytest.raises(ConfigError, match=r"run\.json is damaged"):
         folder.read_stop()
 

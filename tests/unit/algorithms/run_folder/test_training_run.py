@@ -128,6 +128,21 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
     assert [row["training_iteration"] for row in read_rows(out)] == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_damaged_checkpoint_is_told_how_to_go_round(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    list(TrainingRun(tiny_config().checkpointing(checkpoint_interval=2), out, stop_steps=4 * 64))
+    last = out / "checkpoints" / "checkpoint_000004"
+    file = max(last.rglob("*.*"), key=lambda path: path.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match="To go on from the one before it, if there is one, move this one"):
+        list(TrainingRun.resume(out, stop_steps=6 * 64))
+    last.rename(tmp_path / "elsewhere")
+    assert [progress.iteration for progress in TrainingRun.resume(out, stop_steps=6 * 64)] == [3, 4, 5, 6]
+    assert [row["training_iteration"] for row in read_rows(out)] == [1, 2, 3, 4, 5, 6]
+
+
 def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(tmp_path: Path) -> None:
     out = tmp_path / "run"
     for _ in TrainingRun(tiny_config(), out, stop_steps=128):
