@@ -1,4 +1,4 @@
-"""Learning curves of PPO on five tasks and of SAC on two, over seeds.
+"""Learning curves of PPO on five tasks and of SAC on three, over seeds.
 
     python benchmarks/curves.py [--tasks CartPole-v1 ...] [--seeds 0 1 2 3 4] [--core 0] [--until-solved]
 

@@ -1,7 +1,7 @@
 """The tasks that learning is shown on, and the training of one of them with one seed."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,13 @@ class Task:
     interval: int = 10_000
     """Steps between evaluations."""
     algorithm: type[AlgorithmConfig] = PPOConfig
+    changes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Settings that differ from those of the file."""
 
     def config(self, seed: int) -> AlgorithmConfig:
         """The settings that it is trained with."""
-        config = self.algorithm.from_dict(read_file(self.settings)).environment(self.env).debugging(seed=seed)
+        config = self.algorithm.from_dict(read_file(self.settings), overrides=self.changes)
+        config.environment(self.env).debugging(seed=seed)
         return config.evaluation(evaluation_interval=None, evaluation_duration=20, evaluation_num_envs=20)
 
 
@@ -51,6 +54,16 @@ TASKS = {
             120_000,
         ),
         Task("SAC Pendulum-v1", "Pendulum-v1", _TUNED_SAC / "Pendulum-v1.yaml", -150, 10_000, 1_000, SACConfig),
+        Task(
+            "SAC Pendulum-v1, bf16, 8 and 8",
+            "Pendulum-v1",
+            _TUNED_SAC / "Pendulum-v1.yaml",
+            -150,
+            10_000,
+            1_000,
+            SACConfig,
+            {"engine": "xla", "precision": "bf16", "rollout_fragment_length": 8},
+        ),
         Task("SAC CartPole-v1", "CartPole-v1", _TUNED_SAC / "CartPole-v1.yaml", 400, 20_000, 1_000, SACConfig),
     )
 }
