@@ -28,7 +28,13 @@ def unison(engine: str, precision: str = "float32") -> Any:
 
     config = SACConfig().environment("Pendulum-v1").env_runners(rollout_fragment_length=at_once).debugging(seed=0)
     config.framework(engine=engine, precision=precision, num_threads=1)
-    return config.training(warm_up_steps=WARM_UP, steps_per_iteration=STEPS).build().train
+    algorithm = config.training(warm_up_steps=WARM_UP, steps_per_iteration=STEPS).build()
+
+    def train() -> None:
+        ran = algorithm.train()["learners"]["__all_modules__"]["engine"]
+        assert engine in (ran, "auto"), f"the engine was {ran}"
+
+    return train
 
 
 def sb3() -> Any:

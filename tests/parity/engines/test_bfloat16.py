@@ -4,8 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from support.engines import Case, everything
+from support.sac import BOX, OBS, sac_batch
+from unison import SACConfig
 from unison.types import ALL_MODULES
 
 pytest.importorskip("jax")
@@ -44,3 +47,18 @@ def test_as_close_to_float32_as_eager(name: str, has_unit: bool, monkeypatch: py
     rounding = distance(eager, full)
     assert 0.2 * rounding < distance(xla, full) < 1.3 * rounding
     assert distance(xla, eager) < 2 * rounding  # either is that far from float32
+
+
+@pytest.mark.parametrize("offset", [0.0, -20.0, -150.0])
+def test_values_far_from_zero(offset: float) -> None:
+    """A step of bfloat16 at -150 is 1, as large as an error of the critic: layers give rounded numbers as in torch."""
+    config = SACConfig().framework(engine="xla", precision="bf16").debugging(seed=0)
+    learner = config.build_learner(spaces={"default_policy": (OBS, BOX)})
+    with torch.no_grad():
+        for name, parameter in learner.module["default_policy"].named_parameters():
+            if "critic" in name and name.endswith("bias") and parameter.numel() == 1:
+                parameter.fill_(offset)
+    batch = sac_batch(64, 0)
+    batch["rewards"] += np.float32(0.01 * offset)
+    results = learner.update_from_batch(batch, minibatch_size=32)
+    assert results[ALL_MODULES]["engine"] == "xla", results[ALL_MODULES]

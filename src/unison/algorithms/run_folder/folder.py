@@ -174,13 +174,13 @@ class RunFolder:
     def _read_run(self) -> dict[str, Any]:
         self.check()
         try:
-            content = json.loads(self.run_file.read_text(encoding="utf-8"))
+            content: Any = json.loads(self.run_file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ConfigError(f"{self.run_file} is damaged: {error}.") from error
-        stop, outcome = (content.get(name) for name in ("stop", "outcome")) if isinstance(content, dict) else ("", "")
-        if not isinstance(stop, dict) or not isinstance(outcome, dict | None):
+        run = cast("dict[str, Any]", content if isinstance(content, dict) else {})
+        if not isinstance(run.get("stop"), dict) or not isinstance(run.get("outcome"), dict | None):
             raise ConfigError(f"{self.run_file} is damaged: it does not say when the run is to stop, and how it ended.")
-        return cast("dict[str, Any]", content)
+        return run
 
 
 def find_checkpoint(path: str | Path) -> Path:

@@ -1,5 +1,6 @@
 """The workers of one group on a cluster: makes them, asks them, takes in what they answer, finds the dead and hung."""
 
+import logging
 import sys
 import time
 from collections import deque
@@ -16,6 +17,8 @@ from unison.learner_group.ray.worker import NUM_KEPT, Answer, Message, Setup
 from unison.learner_group.running_call import RunningCall
 
 _END_S = 5.0  # for Ray to tell of the end of an actor
+_PAUSE_S = 0.5  # before an actor is placed again
+_log = logging.getLogger("unison")
 
 
 class RayCall(RunningCall):
@@ -113,6 +116,9 @@ class RayCrew(Crew[RayRank, RayCall]):
         if self._cluster.is_alive:
             self._meeting.close()
 
+    def _call_is_over(self, call: RayCall) -> None:
+        call.message = None  # it may be large
+
     def pids(self) -> list[int]:
         """The process ids, by rank, of workers that are not lost."""
         return [self._cluster.get(worker.pid) for _, worker in sorted(self.workers.items()) if not worker.failure]
@@ -197,7 +203,9 @@ class RayCrew(Crew[RayRank, RayCall]):
         try:
             self._cluster.get(worker.end)
         except ActorGone as error:
-            if error.never_ran and worker.queue:
+            if error.never_ran and [call.method for call in worker.queue] == ["start"]:
+                _log.warning("Rank %d is placed again: %s", worker.rank, error)
+                time.sleep(_PAUSE_S)
                 worker.live_in(self._new_actor(worker.rank))
                 self._set_up(worker, worker.queue[0])
             else:

@@ -10,8 +10,10 @@ from torch import Tensor
 from torch._decomp import core_aten_decompositions
 from torch.utils import _pytree as pytree
 
+from unison.learner.collective import Alone
 from unison.learner.engines.functional import functional_graph
 from unison.learner.engines.graph import GraphMaker
+from unison.learner.engines.rank_sums import TracedCollective
 from unison.learner.engines.recording import record, whole_storage
 
 pytest.importorskip("jax")
@@ -244,6 +246,45 @@ def test_factors_are_rounded(name: str) -> None:
     (there,) = lowered(multiplied, (exact[0], exact[1]))
     (near,) = lowered(multiplied, (exact[0] * (1 + 2**-10), exact[1] * (1 + 2**-10)))
     np.testing.assert_array_equal(np.asarray(there), np.asarray(near))
+
+
+def test_rounding_that_is_asked_for_is_done() -> None:
+    """Into other types, before comparisons, and for a transpose; what is only multiplied is rounded there."""
+
+    def asked(a: Tensor) -> list[Tensor]:
+        halves = (a * 1.001).bfloat16()
+        return [halves.float(), (1000 * a).bfloat16().long(), halves == a.bfloat16(), (a + 0.3).bfloat16().t().float()]
+
+    for mine, theirs in zip(lowered(asked, (X,)), asked(X), strict=True):
+        np.testing.assert_array_equal(np.asarray(mine), theirs.numpy())
+
+
+def test_products_that_begin_with_no_result_are_rounded_too() -> None:
+    """The first layer's convolution has no gradient of what it sees."""
+    seen, weight = normal(2, 3, 9), normal(4, 3, 2)
+
+    def gradient(x: Tensor, w: Tensor) -> list[Tensor]:
+        leaf = w.bfloat16().requires_grad_()
+        return list(torch.autograd.grad(F.conv1d(x.bfloat16(), leaf).float().square().sum(), [leaf]))
+
+    (mine,) = lowered(gradient, (seen, weight))
+    near = torch.from_numpy(np.asarray(mine).astype(np.float32))
+    torch.testing.assert_close(near, gradient(seen, weight)[0].float(), rtol=2**-6, atol=1e-2)
+
+
+def test_ranks_sum_bfloat16_as_it_is() -> None:
+    """The bytes are those of other engines, on which other ranks may be."""
+    seen: set[torch.dtype] = set()
+
+    class Recording(Alone):
+        def all_reduce_(self, tensor: Tensor) -> Tensor:
+            seen.add(tensor.dtype)
+            return tensor.mul_(2)
+
+    collective = Recording()
+    (found,) = lowered(lambda a: TracedCollective(collective).all_reduce_(a.clone()), (X.bfloat16(),))
+    assert seen == {torch.bfloat16}
+    np.testing.assert_array_equal(np.asarray(found).astype(np.float32), 2 * X.bfloat16().float().numpy())
 
 
 def test_an_unknown_operation_is_named() -> None:

@@ -7,7 +7,7 @@
 // bits that stand for less than 1e-38 are lost. Where there are infinite numbers, whose parts say nothing, or such as
 // would be rounded to infinity, the product is computed once more, one number after another.
 //
-// With UNISON_PARTS=1, numbers are rounded to bfloat16 instead, and one product is all.
+// With UNISON_PARTS=1, numbers are rounded to bfloat16 instead; one product is all, and infinity needs no care.
 #pragma once
 
 #include <sys/syscall.h>
@@ -86,11 +86,14 @@ inline bool pack(const Window& one, const Window& other, Part* cell) {
     __m512i largest = _mm512_setzero_si512();
     for (Index row = 0; row < TILE; ++row, cell += DEPTH) {
         __m512 a = low[row], b = high[row];
+#if UNISON_PARTS == 1
+        _mm512_store_si512(cell, rounded_pairs(a, b));
+#else
         largest = larger(larger(largest, a), b);
         _mm512_store_si512(cell, paired(take_part(a), take_part(b)));
-        if constexpr (PARTS == 1) continue;
         _mm512_store_si512(cell + SHEET, paired(take_part(a), take_part(b)));
         _mm512_store_si512(cell + 2 * SHEET, paired(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+#endif
     }
     return have_parts(largest);
 }

@@ -17,12 +17,6 @@ constexpr Index PACKED_AT_ONCE = 1 << 13;  // registers: 512 KiB of the right ma
 // These instructions need nobody's leave.
 inline bool is_allowed() { return true; }
 
-// A word of each number of `even`, and above it that of `odd`, rounded.
-inline __m512i paired(__m512 even, __m512 odd) {
-    const __m256i low = (__m256i)_mm512_cvtneps_pbh(even), high = (__m256i)_mm512_cvtneps_pbh(odd);
-    return _mm512_or_si512(_mm512_cvtepu16_epi32(low), _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
-}
-
 // The columns [column, column + 16) of a matrix: word w of register d holds rows 2d and 2d + 1 of column w.
 inline void pack(const Matrix& a, Index column, Index depth, __m512i* panel) {
     const Window window = a.from(0, column);
@@ -42,7 +36,8 @@ inline void pack(const Matrix& a, Index column, Index depth, __m512i* panel) {
         for (Index d = 0; d < depth; d += TILE / 2) {
             load(window.from(2 * d, 0), square);
 #pragma GCC unroll 8
-            for (Index row = 0; row < TILE / 2; ++row) panel[d + row] = paired(square[2 * row], square[2 * row + 1]);
+            for (Index row = 0; row < TILE / 2; ++row)
+                panel[d + row] = rounded_pairs(square[2 * row], square[2 * row + 1]);
         }
 }
 
@@ -67,7 +62,7 @@ inline void multiply(const __m512i* left, const __m512i* right, Index depth, flo
 static void product(const Matrix& a, const Matrix& b, float* c) {
     thread_local std::vector<__m512i> memory;
     const Index depth = (a.columns() + 1) / 2, length = round_up(depth, TILE), columns = b.columns();
-    const Index panels = std::clamp<Index>(PACKED_AT_ONCE / length, 1, (columns + TILE - 1) / TILE);
+    const Index panels = std::clamp<Index>(PACKED_AT_ONCE / std::max<Index>(length, 1), 1, (columns + TILE - 1) / TILE);
     memory.resize(std::max<std::size_t>(memory.size(), (panels + 1) * length));
     __m512i *const left = memory.data(), *const right = left + length;
     for (Index start = 0; start < columns; start += panels * TILE) {

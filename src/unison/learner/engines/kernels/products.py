@@ -26,7 +26,7 @@ class _Unit(NamedTuple):
 
 
 _AMX = _Unit(frozenset({"amx_tile", "amx_bf16", "avx512f"}), ("-mamx-tile", "-mamx-bf16", "-mavx512f"), 64)
-_AMX_ROUNDED = _AMX._replace(options=(*_AMX.options, "-DUNISON_PARTS=1"))
+_AMX_ROUNDED = _Unit(_AMX.needs | {"avx512_bf16"}, (*_AMX.options, "-mavx512bf16", "-DUNISON_PARTS=1"), 64)
 _AVX512_ROUNDED = _Unit(frozenset({"avx512_bf16", "avx512f"}), ("-mavx512bf16", "-mavx512f"), 16)
 _UNITS: dict[Precision, tuple[_Unit, ...]] = {"float32": (_AMX,), "bfloat16": (_AMX_ROUNDED, _AVX512_ROUNDED)}
 """The faster one first."""
@@ -47,7 +47,15 @@ def find_unit(precision: Precision, rows: int, inner: int, columns: int) -> str 
     return next((name for unit in _UNITS[precision] if length >= unit.smallest and (name := _made(unit))), None)
 
 
-def product(unit: str, a: Any, b: Any, *, a_is_transposed: bool = False, b_is_transposed: bool = False) -> Any:
+def product(
+    unit: str,
+    a: Any,
+    b: Any,
+    *,
+    a_is_transposed: bool = False,
+    b_is_transposed: bool = False,
+    is_rounded: bool = False,
+) -> Any:
     """`a @ b` [m, n] in float32, of `a` [m, k] and `b` [k, n], either of which may be given transposed.
 
     Under `jax.vmap`, one call makes all products.
@@ -58,11 +66,13 @@ def product(unit: str, a: Any, b: Any, *, a_is_transposed: bool = False, b_is_tr
         b: array of JAX in float32, [k, n], or [n, k] if it is transposed.
         a_is_transposed: whether `a` is.
         b_is_transposed: whether `b` is.
+        is_rounded: whether the result is rounded to bfloat16; by a unit for that only.
     """
     jax: Any = import_module("jax")
     shape = (a.shape[int(a_is_transposed)], b.shape[int(not b_is_transposed)])
     call = jax.ffi.ffi_call(unit, jax.ShapeDtypeStruct(shape, a.dtype), vmap_method="broadcast_all")
-    return call(a, b, left_is_transposed=a_is_transposed, right_is_transposed=b_is_transposed)
+    turned = {"left_is_transposed": a_is_transposed, "right_is_transposed": b_is_transposed}
+    return call(a, b, **turned, is_rounded=is_rounded)
 
 
 @cache

@@ -33,17 +33,17 @@ struct Pieces {
     }
 };
 
-// The product, or as many as there are matrices along a first axis.
+// The product, or as many as there are matrices along the axes before the last two.
 ffi::Error multiply(ffi::ThreadPool pool, Buffer left, Buffer right, ffi::Result<Buffer> result,
-                    bool left_is_transposed, bool right_is_transposed) {
+                    bool left_is_transposed, bool right_is_transposed, bool is_rounded) {
     const auto matrix = [](const Buffer& buffer, bool is_transposed, Index number) {
         const auto lengths = buffer.dimensions();
         const Index rows = lengths[lengths.size() - 2], columns = lengths[lengths.size() - 1];
         return Matrix{{buffer.typed_data() + number * rows * columns, columns, rows, columns}, is_transposed};
     };
-    const Index products = left.dimensions().size() > 2 ? left.dimensions()[0] : 1;
     const Matrix first = matrix(left, left_is_transposed, 0);
     const Index rows = first.rows(), columns = result->dimensions().back();
+    const Index products = result->element_count() / std::max<Index>(rows * columns, 1);
     const Index work = products * rows * first.columns() * columns;
     const Index threads = std::clamp<Index>(work / WORTH_A_THREAD, 1, std::max<Index>(pool.num_threads(), 1));
     const Index shares = (threads + products - 1) / products;  // of a product
@@ -54,7 +54,9 @@ ffi::Error multiply(ffi::ThreadPool pool, Buffer left, Buffer right, ffi::Result
     const auto piece_of_product = [=](Index piece) {
         const Index number = piece / in_each, start = piece % in_each * height, stop = std::min(rows, start + height);
         const Matrix a = matrix(left, left_is_transposed, number), b = matrix(right, right_is_transposed, number);
-        unison::product(a.rows_between(start, stop), b, results + (number * rows + start) * columns);
+        float* const result = results + (number * rows + start) * columns;
+        unison::product(a.rows_between(start, stop), b, result);
+        if (is_rounded) unison::round(result, (stop - start) * columns);
     };
     for (Index helper = 1; helper < std::min(threads, pieces->count); ++helper)
         pool.Schedule([=] { pieces->help(piece_of_product); });
@@ -72,6 +74,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(unison_product, multiply,
                                   .Arg<Buffer>()
                                   .Ret<Buffer>()
                                   .Attr<bool>("left_is_transposed")
-                                  .Attr<bool>("right_is_transposed"));
+                                  .Attr<bool>("right_is_transposed")
+                                  .Attr<bool>("is_rounded"));
 
 extern "C" bool unison_is_allowed() { return unison::is_allowed(); }

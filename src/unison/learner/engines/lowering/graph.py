@@ -14,6 +14,8 @@ from unison.learner.engines.torch_parts import map_arg
 _COMPUTED_ONCE = ("amax.default", "sum.default", "exp.default")
 """Where these give one number, XLA would compute it again for every entry of what it is used on."""
 _TRANSPOSES = ("t.default", "transpose.int", "permute.default")
+_FACTORS = {"mm.default": (0, 1), "bmm.default": (0, 1), "addmm.default": (1, 2), "convolution.default": (0, 1)}
+"""Which arguments of products are multiplied."""
 
 
 def missing_operations(module: torch.fx.GraphModule) -> list[str]:
@@ -100,8 +102,11 @@ def _fitted(node: Any, site: Site, result: Array) -> Array:
 
 
 def _first_value(node: Any) -> Any:
+    """What it gives; of several, the first tensor."""
     value: Any = node.meta.get("val")
-    return value[0] if isinstance(value, tuple | list) else value  # pyright: ignore[reportUnknownVariableType]
+    if not isinstance(value, tuple | list):
+        return value
+    return next((item for item in value if isinstance(item, Tensor)), None)  # pyright: ignore[reportUnknownVariableType]
 
 
 def _site(node: Any) -> Site:
@@ -109,7 +114,22 @@ def _site(node: Any) -> Site:
     transposed = tuple(_is_transposed(argument) for argument in node.args)
     if not isinstance(value, Tensor):
         return Site((), None, False, transposed)
-    return Site(tuple(value.shape), DTYPES.get(value.dtype), value.dtype is torch.bfloat16, transposed)
+    is_bfloat16 = value.dtype is torch.bfloat16 and not _is_only_multiplied(node)
+    return Site(tuple(value.shape), DTYPES.get(value.dtype), is_bfloat16, transposed)
+
+
+def _is_only_multiplied(node: Any) -> bool:
+    """Whether it is a conversion of which nothing but products comes, maybe of its transpose."""
+    if operation_name(node.target) not in ("_to_copy.default", *_TRANSPOSES):
+        return False
+
+    def only_multiplies(user: Any) -> bool:
+        places = _FACTORS.get(operation_name(user.target))
+        if places is None:
+            return _is_only_multiplied(user) and operation_name(user.target) in _TRANSPOSES
+        return all(number in places for number, argument in enumerate(user.args) if argument is node)
+
+    return all(map(only_multiplies, node.users))
 
 
 def _is_transposed(node: Any) -> bool:

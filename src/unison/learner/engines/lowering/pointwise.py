@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from unison.learner.engines.lowering.table import Array, Lowering, Site, cast, jax, jnp, lax, lowers
+from unison.learner.engines.lowering.table import Array, Lowering, Site, cast, jax, jnp, lax, lowers, rounded
 
 
 def _unary(function: Any) -> Lowering:
@@ -145,7 +145,7 @@ def _leaky_relu(_: Site, x: Array, slope: float = 0.01) -> Array:
 
 @lowers("_to_copy.default", "to.dtype", "prims.convert_element_type.default")
 def _to(site: Site, x: Array, *_: Any, **__: Any) -> Array:
-    return x.astype(site.dtype)
+    return rounded(site, x.astype(site.dtype))
 
 
 @lowers("copy.default")

@@ -4,17 +4,30 @@ from collections.abc import Sequence
 from typing import Any
 
 from unison.learner.engines.kernels.products import find_unit, product
-from unison.learner.engines.lowering.table import Array, Site, cast, jax, jnp, lax, lowers
+from unison.learner.engines.lowering.table import Array, Site, cast, jax, jnp, lax, lowers, rounded
 
 
-def matmul(site: Site, a: Array, b: Array, *, a_is_transposed: bool, b_is_transposed: bool) -> Array:
-    """`a @ b` [m, n], where `a` [m, k] and `b` [k, n] may be the transposes of what lies in memory."""
+def matmul(
+    site: Site, a: Array, b: Array, *, a_is_transposed: bool, b_is_transposed: bool, is_rounded: bool = False
+) -> Array:
+    """`a @ b` [m, n], where `a` [m, k] and `b` [k, n] may be the transposes of what lies in memory.
+
+    Args:
+        site: its place.
+        a: [m, k].
+        b: [k, n].
+        a_is_transposed: whether `a` is a transpose.
+        b_is_transposed: whether `b` is.
+        is_rounded: whether the result is rounded too, where torch has bfloat16.
+    """
     if a.dtype == b.dtype == jnp.float32:
         unit = find_unit("bfloat16" if site.is_bfloat16 else "float32", a.shape[0], a.shape[1], b.shape[1])
         if unit is not None:
             turned = {"a_is_transposed": a_is_transposed, "b_is_transposed": b_is_transposed}
-            return product(unit, a.T if a_is_transposed else a, b.T if b_is_transposed else b, **turned)
-    return matmul_of_xla(*_rounded(site, a, b), a_is_transposed=a_is_transposed)
+            a, b = (a.T if a_is_transposed else a), (b.T if b_is_transposed else b)
+            return product(unit, a, b, **turned, is_rounded=is_rounded and site.is_bfloat16)
+    made = matmul_of_xla(*_factors(site, a, b), a_is_transposed=a_is_transposed)
+    return rounded(site, made) if is_rounded else made
 
 
 def matmul_of_xla(a: Array, b: Array, *, a_is_transposed: bool) -> Array:
@@ -35,31 +48,33 @@ def matmul_of_xla(a: Array, b: Array, *, a_is_transposed: bool) -> Array:
     return jnp.matmul(hold(a), b)
 
 
-def _rounded(site: Site, *factors: Array) -> tuple[Array, ...]:
-    """What is multiplied where torch has bfloat16, which programs hold in float32."""
-    return tuple(lax.reduce_precision(x, 8, 7) for x in factors) if site.is_bfloat16 else factors
+def _factors(site: Site, *arrays: Array) -> tuple[Array, ...]:
+    """What is multiplied, rounded where torch multiplies bfloat16."""
+    return tuple(rounded(site, array) for array in arrays)
 
 
 @lowers("mm.default")
 def _mm(site: Site, a: Array, b: Array) -> Array:
-    return matmul(site, a, b, a_is_transposed=site.transposed[0], b_is_transposed=site.transposed[1])
+    a_is_transposed, b_is_transposed = site.transposed
+    return matmul(site, a, b, a_is_transposed=a_is_transposed, b_is_transposed=b_is_transposed, is_rounded=True)
 
 
 @lowers("bmm.default", "matmul.default", "dot.default", "mv.default")
 def _matmul(site: Site, a: Array, b: Array) -> Array:
-    return jnp.matmul(*_rounded(site, a, b))
+    return rounded(site, jnp.matmul(*_factors(site, a, b)))
 
 
 @lowers("addmm.default")
 def _addmm(site: Site, c: Array, a: Array, b: Array, *, beta: float = 1, alpha: float = 1) -> Array:
     made = matmul(site, a, b, a_is_transposed=site.transposed[1], b_is_transposed=site.transposed[2])
     made = made if alpha == 1 else made * cast(alpha, site.dtype)
-    return made + (c if beta == 1 else c * cast(beta, site.dtype))
+    return rounded(site, made + (c if beta == 1 else c * cast(beta, site.dtype)))
 
 
 @lowers("baddbmm.default")
 def _baddbmm(site: Site, c: Array, a: Array, b: Array, *, beta: float = 1, alpha: float = 1) -> Array:
-    return jnp.matmul(*_rounded(site, a, b)) * cast(alpha, site.dtype) + c * cast(beta, site.dtype)
+    made = jnp.matmul(*_factors(site, a, b))
+    return rounded(site, made * cast(alpha, site.dtype) + c * cast(beta, site.dtype))
 
 
 def _convolve(
@@ -97,9 +112,9 @@ def _convolution(
 ) -> Array:
     if transposed:
         raise NotImplementedError("a transposed convolution")
-    x, weight = _rounded(site, x, weight)
+    x, weight = _factors(site, x, weight)
     out = _convolve(x, weight, stride, padding, dilation, groups)
-    return out if bias is None else out + bias.reshape((-1,) + (1,) * (x.ndim - 2))
+    return rounded(site, out if bias is None else out + bias.reshape((-1,) + (1,) * (x.ndim - 2)))
 
 
 @lowers("convolution_backward.default")
@@ -123,14 +138,14 @@ def _convolution_backward(
     def forward(x: Array, weight: Array) -> Array:
         return _convolve(x, weight, stride, padding, dilation, groups)
 
-    gradient, x, weight = _rounded(site, gradient, x, weight)
+    gradient, x, weight = _factors(site, gradient, x, weight)
     _value, pull_back = jax.vjp(forward, x, weight)
     to_x, to_weight = pull_back(gradient)
     others = (0, *range(2, x.ndim))
     return (
-        to_x if wanted[0] else None,
-        to_weight if wanted[1] else None,
-        jnp.sum(gradient, others) if wanted[2] else None,
+        rounded(site, to_x) if wanted[0] else None,
+        rounded(site, to_weight) if wanted[1] else None,
+        rounded(site, jnp.sum(gradient, others)) if wanted[2] else None,
     )
 
 

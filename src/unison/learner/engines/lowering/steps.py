@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 from unison.learner.engines.lowering.graph import to_jax
 from unison.learner.engines.lowering.pieces import Cuts, find_cuts, in_pieces, whole
-from unison.learner.engines.lowering.table import Array, jax, jnp, lax
+from unison.learner.engines.lowering.table import DTYPES, Array, jax, jnp, lax
 from unison.learner.engines.traced import TracedStep
 
 _AT_ONCE = 1 << 26
@@ -156,4 +156,6 @@ def _has_convolutions(graph: fx.Graph) -> bool:
 def _size(graph: fx.Graph) -> int:
     """Bytes of all that a graph computes."""
     values = [node.meta.get("val") for node in graph.nodes if node.op == "call_function"]
-    return max(1, sum(value.nbytes for value in values if isinstance(value, Tensor)))
+    return max(
+        1, sum(value.numel() * jnp.dtype(DTYPES[value.dtype]).itemsize for value in values if isinstance(value, Tensor))
+    )

@@ -26,8 +26,8 @@ DTYPES: dict[torch.dtype, Any] = {
     torch.uint8: jnp.uint8,
     torch.bool: jnp.bool_,
 }
-"""JAX's types. What is bfloat16 in torch is held in float32, and only products round to it: to round each result takes
-XLA's CPU backend three times as long as to compute it."""
+"""JAX's types. What is bfloat16 in torch is held in float32, and rounded where it is multiplied, where products give it
+and where it comes from other types: after each operation it takes XLA's CPU backend three times as long as that."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Site:
     Args:
         shape: of its result (of the first, if there are several).
         dtype: of its result, JAX's.
-        is_bfloat16: whether it is bfloat16 in torch.
+        is_bfloat16: whether it is bfloat16 in torch, and not only multiplied, which rounds it anyway.
         transposed: for each argument, whether it is a matrix that the graph has just transposed.
     """
 
@@ -66,6 +66,11 @@ def lowers(*names: str) -> Callable[[Lowering], Lowering]:
 def operation_name(target: Any) -> str:
     """The name of a graph's call target in the table."""
     return str(target).removeprefix("aten.")
+
+
+def rounded(site: Site, result: Array) -> Array:
+    """A result of a place where torch rounds to bfloat16."""
+    return lax.reduce_precision(result.astype(jnp.float32), 8, 7) if site.is_bfloat16 else result
 
 
 def cast(value: Any, dtype: Any) -> Array:

@@ -70,7 +70,7 @@ def error(found: NDArray[Any], a: NDArray[np.float32], b: NDArray[np.float32]) -
 
 def rounded(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
     """To bfloat16."""
-    return torch.from_numpy(matrix).bfloat16().float().numpy()
+    return torch.from_numpy(matrix.copy()).bfloat16().float().numpy()
 
 
 @needs_bfloat16
@@ -87,6 +87,27 @@ def test_products_of_rounded_numbers(
         assert found.shape == (rows, columns)
         assert error(found, *near) <= 1
         assert error(found, *near) < 0.01 * error(found, *given)
+
+
+@needs_bfloat16
+def test_results_are_rounded_where_asked() -> None:
+    near = [rounded(matrix) for matrix in operands(70, 66, 131)]
+    for unit in units("bfloat16"):
+        found = np.asarray(jax.jit(partial(product, unit, is_rounded=True))(*near))
+        np.testing.assert_array_equal(found, rounded(multiplied(*near, False, False, unit)))
+
+
+@needs_bfloat16
+def test_nothing_to_sum_is_zero() -> None:
+    a, b = np.ones((16, 0), np.float32), np.ones((0, 20), np.float32)
+    assert not multiplied(a, b, False, False, units("bfloat16")[0]).any()
+
+
+@needs_bfloat16
+def test_matrices_along_several_axes() -> None:
+    a, b = (rounded(operands(2 * 3 * 20, 20, 1, seed)[0]).reshape(2, 3, 20, 20) for seed in range(2))
+    call = jax.vmap(jax.vmap(partial(product, units("bfloat16")[0])))
+    np.testing.assert_allclose(np.asarray(jax.jit(call)(a, b)), a @ b, rtol=1e-4, atol=1e-1)
 
 
 @needs_bfloat16
