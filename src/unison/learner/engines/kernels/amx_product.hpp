@@ -221,6 +221,7 @@ static void product(const Matrix& a, const Matrix& b, float* c) {
     const TileShapes shapes;
     const Index stride = b.columns();
     bool is_whole = true;
+    if (a.columns() == 0) std::fill_n(c, a.rows() * stride, 0.0f);
     _tile_loadconfig(&shapes);
     for (Index k = 0; k < a.columns(); k += PANEL_DEPTH) {
         const Index cells = round_up(std::min(PANEL_DEPTH, a.columns() - k), DEPTH) / DEPTH;
