@@ -94,9 +94,8 @@ def test_engines_agree(name: str, engine: str) -> None:
 
 def test_ranks_leave_what_one_leaves() -> None:
     case = Case(modules=("a",), **DECAYING)
-    alone, *made_for_ranks = (
-        case.learner("eager") for _ in range(3)
-    )  # not by the threads: weights are of one generator
+    # Not made by the threads: the weights of all are drawn from one generator.
+    alone, *made_for_ranks = (case.learner("eager") for _ in range(3))
 
     def trained(learner: Any) -> Any:
         for seed in range(3):

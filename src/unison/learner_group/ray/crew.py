@@ -25,15 +25,11 @@ class RayCall(RunningCall):
     """A call of actors.
 
     Args:
-        message: what all ranks are told.
         objects: what the caller handed in by reference; a rank that waits for them is not silent.
     """
 
-    def __init__(
-        self, method: str, ranks: Iterable[int], message: "Message | Ref" = None, objects: Sequence[Ref] = ()
-    ) -> None:
+    def __init__(self, method: str, ranks: Iterable[int], objects: Sequence[Ref] = ()) -> None:
         super().__init__(method, ranks)
-        self.message = message
         self.answers: dict[int, Ref] = {}
         self.left: dict[int, Ref] = {}
         self.awaited = list(objects)
@@ -60,10 +56,10 @@ class RayRank(Member[RayCall]):
         self.pid: Ref = actor.pid.remote()
         self.stack: Ref = None
 
-    def send(self, call: RayCall, task: str, number: int, objects: Sequence[Any]) -> None:
+    def send(self, call: RayCall, task: str, number: int, message: "Message | Ref", objects: Sequence[Any]) -> None:
         """Send it a call, or the one that it has not answered once more."""
         serve = self.actor.serve.options(num_returns=2)
-        call.answers[self.rank], call.left[self.rank] = serve.remote(task, number, call.message, *objects)
+        call.answers[self.rank], call.left[self.rank] = serve.remote(task, number, message, *objects)
 
 
 @final
@@ -80,12 +76,12 @@ class RayCrew(Crew[RayRank, RayCall]):
         """See Crew.hire."""
         ranks = tuple(ranks)
         self._make_room(ranks)
-        call = RayCall("start", ranks, self._message(self._setup, "The factory of the workers' objects"))
+        call, message = RayCall("start", ranks), self._setup_message()
         for rank in ranks:
             legacy: deque[Ref] = self.workers[rank].legacy if rank in self.workers else deque(maxlen=NUM_KEPT)
             self.workers[rank] = RayRank(rank, legacy, self._new_actor(rank))
         for rank in ranks:
-            self._set_up(self.workers[rank], call)
+            self._set_up(self.workers[rank], call, message)
             self.workers[rank].asked(call)
         self._finish_hiring(call)
 
@@ -98,10 +94,10 @@ class RayCrew(Crew[RayRank, RayCall]):
         lifted = [lift(value, self._cluster.is_ref, objects) for value in arguments]
         lifted_keywords = {name: lift(value, self._cluster.is_ref, objects) for name, value in keywords.items()}
         message = self._message((method, lifted, lifted_keywords), f"The arguments of '{method}'")
-        call = RayCall(method, ranks, message, objects)
+        call = RayCall(method, ranks, objects)
         try:
             for rank in ranks:
-                self.workers[rank].send(call, "call", self._epoch, objects)
+                self.workers[rank].send(call, "call", self._epoch, message, objects)
                 self.workers[rank].asked(call)
         except BaseException:  # Ctrl-C: some ranks wait for others that were not asked
             self._abort()
@@ -116,9 +112,6 @@ class RayCrew(Crew[RayRank, RayCall]):
         if self._cluster.is_alive:
             self._meeting.close()
 
-    def _call_is_over(self, call: RayCall) -> None:
-        call.message = None  # it may be large
-
     def pids(self) -> list[int]:
         """The process ids, by rank, of workers that are not lost."""
         return [self._cluster.get(worker.pid) for _, worker in sorted(self.workers.items()) if not worker.failure]
@@ -126,8 +119,11 @@ class RayCrew(Crew[RayRank, RayCall]):
     def _new_actor(self, rank: int) -> ActorHandle:
         return self._cluster.spawn(self._group, rank, self._resources)
 
-    def _set_up(self, worker: RayRank, call: RayCall) -> None:
-        worker.send(call, "set_up", worker.rank, [list(sys.path), *self._still_there(worker.rank)])
+    def _setup_message(self) -> "Message | Ref":
+        return self._message(self._setup, "The factory of the workers' objects")
+
+    def _set_up(self, worker: RayRank, call: RayCall, message: "Message | Ref") -> None:
+        worker.send(call, "set_up", worker.rank, message, [list(sys.path), *self._still_there(worker.rank)])
 
     def _still_there(self, rank: int) -> list[Ref]:
         """The legacy of a rank, the newest first, without what was lost with a node."""
@@ -207,7 +203,7 @@ class RayCrew(Crew[RayRank, RayCall]):
                 _log.warning("Rank %d is placed again: %s", worker.rank, error)
                 time.sleep(_PAUSE_S)
                 worker.live_in(self._new_actor(worker.rank))
-                self._set_up(worker, worker.queue[0])
+                self._set_up(worker, worker.queue[0], self._setup_message())
             else:
                 self._lose(worker, "died", str(error), kill=True)
 

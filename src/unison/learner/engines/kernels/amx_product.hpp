@@ -86,14 +86,14 @@ inline bool pack(const Window& one, const Window& other, Part* cell) {
     __m512i largest = _mm512_setzero_si512();
     for (Index row = 0; row < TILE; ++row, cell += DEPTH) {
         __m512 a = low[row], b = high[row];
-#if UNISON_PARTS == 1
-        _mm512_store_si512(cell, rounded_pairs(a, b));
-#else
+        if constexpr (PARTS == 1) {
+            _mm512_store_si512(cell, rounded_pairs(a, b));
+            continue;
+        }
         largest = larger(larger(largest, a), b);
         _mm512_store_si512(cell, paired(take_part(a), take_part(b)));
         _mm512_store_si512(cell + SHEET, paired(take_part(a), take_part(b)));
         _mm512_store_si512(cell + 2 * SHEET, paired(_mm512_castps_si512(a), _mm512_castps_si512(b)));
-#endif
     }
     return have_parts(largest);
 }

@@ -52,7 +52,6 @@ inline void load(const Window& window, __m512 square[TILE]) {
         square[row] = _mm512_maskz_loadu_ps(row < window.rows ? is_inside : 0, window.data + row * window.stride);
 }
 
-#ifdef __AVX512BF16__
 // Words of two numbers rounded to bfloat16: one of `low`, and above it that of `high`.
 inline __m512i rounded_pairs(__m512 low, __m512 high) {
     const __m256i below = (__m256i)_mm512_cvtneps_pbh(low), above = (__m256i)_mm512_cvtneps_pbh(high);
@@ -67,9 +66,6 @@ inline void round(float* numbers, Index count) {
         _mm512_mask_storeu_epi32(numbers + i, is_inside, _mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
     }
 }
-#else
-inline void round(float*, Index) {}  // nobody asks for it
-#endif
 
 inline void transpose(__m512 square[TILE]) {
     __m512 pairs[TILE], fours[TILE];

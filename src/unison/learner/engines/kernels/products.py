@@ -25,9 +25,11 @@ class _Unit(NamedTuple):
     smallest: int
 
 
-_AMX = _Unit(frozenset({"amx_tile", "amx_bf16", "avx512f"}), ("-mamx-tile", "-mamx-bf16", "-mavx512f"), 64)
-_AMX_ROUNDED = _Unit(_AMX.needs | {"avx512_bf16"}, (*_AMX.options, "-mavx512bf16", "-DUNISON_PARTS=1"), 64)
 _AVX512_ROUNDED = _Unit(frozenset({"avx512_bf16", "avx512f"}), ("-mavx512bf16", "-mavx512f"), 16)
+_AMX = _Unit(
+    _AVX512_ROUNDED.needs | {"amx_tile", "amx_bf16"}, (*_AVX512_ROUNDED.options, "-mamx-tile", "-mamx-bf16"), 64
+)
+_AMX_ROUNDED = _AMX._replace(options=(*_AMX.options, "-DUNISON_PARTS=1"))
 _UNITS: dict[Precision, tuple[_Unit, ...]] = {"float32": (_AMX,), "bfloat16": (_AMX_ROUNDED, _AVX512_ROUNDED)}
 """The faster one first."""
 
@@ -66,7 +68,7 @@ def product(
         b: array of JAX in float32, [k, n], or [n, k] if it is transposed.
         a_is_transposed: whether `a` is.
         b_is_transposed: whether `b` is.
-        is_rounded: whether the result is rounded to bfloat16; by a unit for that only.
+        is_rounded: whether the result is rounded to bfloat16.
     """
     jax: Any = import_module("jax")
     shape = (a.shape[int(a_is_transposed)], b.shape[int(not b_is_transposed)])

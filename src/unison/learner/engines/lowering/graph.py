@@ -10,6 +10,7 @@ from torch import Tensor
 from unison.learner.engines.lowering.pieces import Cuts, Pieces, lower
 from unison.learner.engines.lowering.table import DTYPES, OPERATIONS, Array, Site, jax, jnp, lax, operation_name
 from unison.learner.engines.torch_parts import map_arg
+from unison.modules.module_state import to_numpy
 
 _COMPUTED_ONCE = ("amax.default", "sum.default", "exp.default")
 """Where these give one number, XLA would compute it again for every entry of what it is used on."""
@@ -54,7 +55,7 @@ def to_jax(module: torch.fx.GraphModule, cuts: Mapping[int, Cuts] | None = None)
             if node.op == "placeholder":
                 values[node] = jax.tree.map(_held, next(remaining))
             elif node.op == "get_attr":
-                values[node] = _constant(getattr(module, node.target))
+                values[node] = jnp.asarray(to_numpy(getattr(module, node.target)))
             elif node.op == "output":
                 return [_returned(argument, load(argument)) for argument in node.args[0]]
             elif node.target is operator.getitem:
@@ -72,10 +73,6 @@ def to_jax(module: torch.fx.GraphModule, cuts: Mapping[int, Cuts] | None = None)
 def _held(array: Array) -> Array:
     """An input as programs hold it."""
     return array.astype(jnp.float32) if array.dtype == jnp.bfloat16 else array
-
-
-def _constant(tensor: Tensor) -> Array:
-    return jnp.asarray((tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy())
 
 
 def _returned(node: Any, value: Any) -> Any:
@@ -126,7 +123,7 @@ def _is_only_multiplied(node: Any) -> bool:
     def only_multiplies(user: Any) -> bool:
         places = _FACTORS.get(operation_name(user.target))
         if places is None:
-            return _is_only_multiplied(user) and operation_name(user.target) in _TRANSPOSES
+            return operation_name(user.target) in _TRANSPOSES and _is_only_multiplied(user)
         return all(number in places for number, argument in enumerate(user.args) if argument is node)
 
     return all(map(only_multiplies, node.users))

@@ -13,13 +13,13 @@ from unison.learner.engines.rank_sums import IN_PROGRAMS, sum_over_ranks_
 
 @lowers("unison.sum_over_ranks.default")
 def _sum_over_ranks(site: Site, x: Array | Pieces, number: int) -> Array | Pieces:
-    if site.dtype == jnp.float32 and not site.is_bfloat16:
+    if site.is_bfloat16:  # all ranks sum as many bytes, by whatever engine
+        return _on_host(replace(site, dtype=jnp.bfloat16), whole(x).astype(jnp.bfloat16), number).astype(site.dtype)
+    if site.dtype == jnp.float32:
         pieces = x if isinstance(x, Pieces) else Pieces((x.reshape(-1),), Cuts(((0, x.size),), ()))
         sums = IN_PROGRAMS.operation(pieces.arrays, pieces.cuts.stretches, number)
         if sums is not None:
             return Pieces(tuple(sums), pieces.cuts) if isinstance(x, Pieces) else sums[0].reshape(site.shape)
-    if site.is_bfloat16:  # all ranks sum as many bytes, by whatever engine
-        return _on_host(replace(site, dtype=jnp.bfloat16), whole(x).astype(jnp.bfloat16), number).astype(site.dtype)
     return _on_host(site, whole(x), number)
 
 
