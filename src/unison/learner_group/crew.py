@@ -148,7 +148,6 @@ class Crew(ABC, Generic[M, C]):
     def _close_call(self, worker: M, failure: Failure | None, value: object = None) -> None:
         """A worker has answered its current call, or never will."""
         call: C = worker.queue[0]
-        # The queue comes last: should Ctrl-C fall in between, the call is still known to be open.
         call.take(worker.rank, failure, value)
         if failure:
             self._abort()

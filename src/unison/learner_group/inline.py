@@ -6,6 +6,7 @@ from typing import Any
 from unison.learner_group.collectives import SingleCollective
 from unison.learner_group.ray.cluster import with_objects
 from unison.learner_group.transport import Call, Factory, Transport, WorkerContext
+from unison.learner_group.uninterrupted import Interruptible
 
 
 class InlineTransport(Transport):
@@ -32,12 +33,14 @@ class InlineTransport(Transport):
 
     def start(self, factory: Factory, num_workers: int) -> None:
         """Make the object; there is one, whatever `num_workers` says."""
-        self._object = factory(WorkerContext(rank=0, world_size=1, collective=SingleCollective()))
+        with Interruptible():
+            self._object = factory(WorkerContext(rank=0, world_size=1, collective=SingleCollective()))
 
     def call(self, method: str, *args: Any, ranks: Iterable[int] | None = None, **kwargs: Any) -> Call:
         """Run it now; references to objects in Ray's store are followed."""
         call = Call(method, (0,))
-        self._results[call] = getattr(self._object, method)(*map(with_objects, args), **kwargs)
+        with Interruptible():
+            self._results[call] = getattr(self._object, method)(*map(with_objects, args), **kwargs)
         return call
 
     def ready(self, call: Call, timeout: float = 0.0) -> bool:

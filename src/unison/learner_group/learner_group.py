@@ -123,8 +123,9 @@ class LearnerGroup:
 
     def set_weights(self, weights: Mapping[ModuleID, Any]) -> None:
         """Give all Learners these weights; a misfit raises `StateError` and changes nothing."""
-        self._change_all("set_module_state", state=dict(weights))
-        self._outside_changes += 1
+        with self._running.turn():
+            self._change_all("set_module_state", state=dict(weights))
+            self._outside_changes += 1
 
     def get_state(
         self,
@@ -148,7 +149,7 @@ class LearnerGroup:
     def set_state(self, state: Mapping[str, Any], *, module_ids: ModuleChoice = None) -> None:
         """Give all Learners this state; a misfit raises `StateError` and changes nothing; see Learner.set_state."""
         chosen = chosen_part(state, module_ids)
-        with self._running.turn:
+        with self._running.turn():
             self._updates.finish_all()
             counts = checked_counts(chosen.get(GROUP, self._updates.get_counts()))
             version = self.weights_version
@@ -215,39 +216,43 @@ class LearnerGroup:
         arguments = {"module_id": module_id, "module_spec": module_spec, "config_overrides": config_overrides}
         if module_id in self.get_module_ids():
             raise ModuleError(f"Module '{module_id}' exists already; remove it first, or choose another id.")
-        self._factory.added[module_id] = arguments  # Before the call: a rank that is lost in it comes back with it.
-        try:
-            self._running.call("ensure_module", arguments)
-            if len(self) > 1:
-                self._change_all("set_module_state", state=self._ask_one("get_module_state", module_ids=[module_id]))
-            if new_should_module_be_updated is not None:
-                self.replace_should_update(new_should_module_be_updated)
-        except BaseException:
-            del self._factory.added[module_id]
-            self._updates.undo("drop_module", module_id)
-            raise
-        self._outside_changes += 1
+        with self._running.turn():
+            self._factory.added[module_id] = arguments  # Before the call: a rank that is lost in it comes back with it.
+            try:
+                self._running.call("ensure_module", arguments)
+                if len(self) > 1:
+                    state = self._ask_one("get_module_state", module_ids=[module_id])
+                    self._change_all("set_module_state", state=state)
+                if new_should_module_be_updated is not None:
+                    self.replace_should_update(new_should_module_be_updated)
+            except BaseException:
+                del self._factory.added[module_id]
+                self._updates.undo("drop_module", module_id)
+                raise
+            self._outside_changes += 1
 
     def remove_module(self, module_id: ModuleID) -> None:
         """Remove a module from all Learners; an unknown one raises `ModuleError`."""
         known = self.get_module_ids()
         if module_id not in known:
             raise ModuleError(f"There is no module '{module_id}'. Known: {known}.")
-        self._running.call("drop_module", module_id)
-        if self._factory.added.pop(module_id, None) is None:
-            self._factory.removed[module_id] = None
-        self._outside_changes += 1
+        with self._running.turn():
+            self._running.call("drop_module", module_id)
+            if self._factory.added.pop(module_id, None) is None:
+                self._factory.removed[module_id] = None
+            self._outside_changes += 1
 
     def replace_should_update(self, should_update: ShouldUpdate) -> None:
         """Put a rule in place of the setting `policies_to_train`; see Learner.replace_should_update."""
-        before, self._factory.should_update = self._factory.should_update, should_update
-        try:
-            self._change_all("replace_should_update", should_update=should_update)
-        except BaseException:
-            self._factory.should_update = before
-            undone = {"should_update": before}
-            self._updates.undo("change", self._updates.num_changes, "replace_should_update", undone)
-            raise
+        with self._running.turn():
+            before, self._factory.should_update = self._factory.should_update, should_update
+            try:
+                self._change_all("replace_should_update", should_update=should_update)
+            except BaseException:
+                self._factory.should_update = before
+                undone = {"should_update": before}
+                self._updates.undo("change", self._updates.num_changes, "replace_should_update", undone)
+                raise
 
     @property
     def should_update(self) -> ShouldUpdate:
@@ -260,7 +265,7 @@ class LearnerGroup:
 
     def foreach_learner(self, func: Callable[..., Any], **kwargs: Any) -> list[Any]:
         """`[func(learner, **kwargs), ...]`, by rank."""
-        with self._running.turn:
+        with self._running.turn():
             answers = self._updates.change("apply", func, kwargs)
             self._outside_changes += 1  # It may have changed weights, or even trained.
             self._updates.num_updates = answers[0][1]
@@ -270,7 +275,7 @@ class LearnerGroup:
         """Go on with another number of Learners; the state is kept. Where that fails, those that were there go on."""
         if num_learners < 0:
             raise LearnerGroupError(f"num_learners is {num_learners}; give 0 (in this process) or more.")
-        with self._running.turn:
+        with self._running.turn():
             state = self._ask_one("get_state")
             transport = make_transport(self.config, num_learners)
             transport.start(self._factory, max(1, num_learners))

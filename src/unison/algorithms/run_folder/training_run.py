@@ -76,6 +76,7 @@ class TrainingRun:
         self._goes_on = goes_on
         self._on_interrupt = on_interrupt
         self._outcome: Outcome | None = None
+        self._keeper = CheckpointKeeper(self.folder.checkpoint_folder, self.config.keep_last, self.config.keep_best_by)
         self._best_score: float | None = None
         self._knows_best_by = False
         self._check_best_by({})
@@ -195,6 +196,7 @@ class TrainingRun:
     def _open(self, algorithm: Algorithm, stack: ExitStack) -> list[MetricsLogger]:
         if self._goes_on:
             self.folder.write_run(self.stop, None)
+            self._keeper.prune()  # It may have been killed between a checkpoint and this.
         else:
             stack.enter_context(self.folder.held())
             self.folder.create(self.config, self.stop)
@@ -209,9 +211,8 @@ class TrainingRun:
         return loggers
 
     def _train(self, algorithm: Algorithm, loggers: list[MetricsLogger], interrupts: Interrupts) -> Iterator[Progress]:
-        keeper = CheckpointKeeper(self.folder.checkpoint_folder, self.config.keep_last, self.config.keep_best_by)
         speedometer = Speedometer(algorithm.num_env_steps_sampled_lifetime)
-        self._best_score = keeper.best_score()
+        self._best_score = self._keeper.best_score()
         evaluation: Mapping[str, Any] = {}
         evaluation_steps: int | None = None
         reason: StopReason | None = None
@@ -225,7 +226,7 @@ class TrainingRun:
             if "evaluation" in results:
                 evaluation, evaluation_steps = _last_evaluation(results), steps
             reason = self.stop.reason(row) or (StopReason.INTERRUPTED if interrupts.requested else None)
-            checkpoint = self._save_if_due(algorithm, keeper, reason, results)
+            checkpoint = self._save_if_due(algorithm, reason, results)
             if reason is not None:
                 algorithm.wait_for_saves()
                 self._end(algorithm, reason, evaluation)
@@ -259,12 +260,10 @@ class TrainingRun:
         if name is not None and not self._knows_best_by:
             self._knows_best_by = is_measured(name, results, module_ids)
 
-    def _save_if_due(
-        self, algorithm: Algorithm, keeper: CheckpointKeeper, reason: StopReason | None, results: Mapping[str, Any]
-    ) -> Path | None:
+    def _save_if_due(self, algorithm: Algorithm, reason: StopReason | None, results: Mapping[str, Any]) -> Path | None:
         """Save where the interval, a better result or the end of the run says so, while training goes on."""
         interval = self.config.checkpoint_interval
-        score = keeper.score(plain(results))
+        score = self._keeper.score(plain(results))
         is_better = score is not None and (self._best_score is None or score > self._best_score)
         if reason is None:
             is_due = is_better or (interval is not None and algorithm.iteration % interval == 0)
@@ -274,8 +273,8 @@ class TrainingRun:
             return None
         if is_better:
             self._best_score = score
-        path = keeper.path(algorithm.iteration)
-        algorithm.save_state(path, results=plain(results), background=True, then=keeper.prune)
+        path = self._keeper.path(algorithm.iteration)
+        algorithm.save_state(path, results=plain(results), background=True, then=self._keeper.prune)
         return path
 
     def _end(self, algorithm: Algorithm, reason: StopReason, evaluation: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from unison.learner_group.processes.legacy import NUM_KEPT
 from unison.learner_group.processes.wire import INLINE, INLINE_BYTES, RETAINED, Header, Kind, Packet, PeerGone
 from unison.learner_group.processes.worker import Setup
 from unison.learner_group.shared_memory import Segment
+from unison.learner_group.uninterrupted import Interruptible
 
 _EAGER_S = 0.003  # after a call or an answer
 _LARGEST_KEPT = 16 << 20  # a larger result is rare: its memory goes back to the system
@@ -76,7 +77,7 @@ class ProcessCrew(Crew[WorkerProcess, ProcessCall]):
         try:
             for rank in ranks:
                 self._ask(self.workers[rank], call, header, body)
-        except BaseException:  # Ctrl-C: some ranks wait for others that were not asked
+        except BaseException:  # some ranks wait for others that were not asked
             self._abort()
             raise
         if not ranks:
@@ -133,7 +134,9 @@ class ProcessCrew(Crew[WorkerProcess, ProcessCall]):
 
     def _take_in(self, wait_s: float, limit_s: float) -> None:
         """See Crew."""
-        for descriptor, _ in self._awaited(wait_s):
+        with Interruptible():
+            told = self._awaited(wait_s)
+        for descriptor, _ in told:
             worker = self._by_descriptor.get(descriptor)
             try:
                 while worker and (packet := worker.channel.receive(wait=False)):
@@ -144,10 +147,6 @@ class ProcessCrew(Crew[WorkerProcess, ProcessCall]):
             except PeerGone:
                 if worker:
                     self._lose(worker, "died")
-            except KeyboardInterrupt:
-                if worker and not worker.failure:
-                    self._lose(worker, "died", "its driver was interrupted while it read an answer", kill=True)
-                raise
         self._look_for_overdue(limit_s)
 
     def _awaited(self, wait_s: float) -> list[tuple[int, int]]:

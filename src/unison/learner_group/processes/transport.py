@@ -13,6 +13,7 @@ from unison.learner_group.processes.family import Family
 from unison.learner_group.processes.worker import Setup
 from unison.learner_group.ray.cluster import with_objects
 from unison.learner_group.transport import OF_ANOTHER_PROCESS, Call, Factory, Transport
+from unison.learner_group.uninterrupted import Uninterrupted
 
 _PRELOAD = ("unison.learner_group.processes.worker",)
 
@@ -83,30 +84,35 @@ class ProcessTransport(Transport):
         """Begin `object.method(*args, **kwargs)` on all workers, or on `ranks`, and return at once."""
         crew = self._running()
         args = tuple(map(with_objects, args))
-        return crew.begin(method, args, kwargs, crew.workers if ranks is None else ranks)
+        with Uninterrupted():
+            return crew.begin(method, args, kwargs, crew.workers if ranks is None else ranks)
 
     def ready(self, call: Call, timeout: float = 0.0) -> bool:
         """Whether `gather(call)` would return or raise without waiting; waits for that up to `timeout` seconds."""
-        return self._running().wait(_own(call), self._deadlines.call, until=time.monotonic() + timeout)
+        with Uninterrupted():
+            return self._running().wait(_own(call), self._deadlines.call, until=time.monotonic() + timeout)
 
     def gather(self, call: Call, timeout: float | None = None) -> list[Any]:
         """The results of a call in the order of its ranks; a worker silent for `timeout` seconds has hung."""
         crew = self._running()
-        crew.wait(_own(call), self._deadlines.call if timeout is None else timeout)
-        return crew.results(_own(call))
+        with Uninterrupted():
+            crew.wait(_own(call), self._deadlines.call if timeout is None else timeout)
+            return crew.results(_own(call))
 
     def restart(self, ranks: Iterable[int]) -> None:
         """Replace the workers of `ranks`, dead or alive, by new ones with objects freshly made."""
         crew = self._running()
-        crew.family = self._living_family()
-        crew.hire(ranks)
+        with Uninterrupted():
+            crew.family = self._living_family()
+            crew.hire(ranks)
 
     def stop(self) -> None:
         """Stop all workers and leave nothing behind; may be called again."""
-        self._dismiss()
-        if self._family:
-            self._family.close()
-            self._family = None
+        with Uninterrupted():
+            self._dismiss()
+            if self._family:
+                self._family.close()
+                self._family = None
 
     def _living_family(self) -> Family:
         if not self._family or not self._family.is_alive:

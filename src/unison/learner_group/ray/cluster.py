@@ -16,6 +16,7 @@ from unison.learner_group.collectives.collective import Collective, Joiner
 from unison.learner_group.collectives.torch_distributed import Backend
 from unison.learner_group.ray.references import fill, lift
 from unison.learner_group.ray.worker import Message, RayWorker
+from unison.learner_group.uninterrupted import Interruptible
 
 Ref = Any
 """An object in Ray's store, that is or will be there."""
@@ -148,16 +149,18 @@ class RayCluster:
         if not refs:
             return []
         different = list(dict.fromkeys(refs))
-        there, _ = self._ray.wait(different, num_returns=len(different), timeout=0, fetch_local=False)
-        if not there and timeout_s > 0:
-            there, _ = self._ray.wait(different, num_returns=1, timeout=timeout_s, fetch_local=False)
+        with Interruptible():
+            there, _ = self._ray.wait(different, num_returns=len(different), timeout=0, fetch_local=False)
+            if not there and timeout_s > 0:
+                there, _ = self._ray.wait(different, num_returns=1, timeout=timeout_s, fetch_local=False)
         return list(there)
 
     def get(self, ref: Ref) -> Any:
         """The object; raises ActorGone, or what kept the object from being made."""
         exceptions = self._ray.exceptions
         try:
-            return self._ray.get(ref)
+            with Interruptible():
+                return self._ray.get(ref)
         except (exceptions.RayActorError, exceptions.NodeDiedError, exceptions.WorkerCrashedError) as error:
             raise ActorGone(str(error)) from error
 

@@ -99,7 +99,7 @@ class RayCrew(Crew[RayRank, RayCall]):
             for rank in ranks:
                 self.workers[rank].send(call, "call", self._epoch, message, objects)
                 self.workers[rank].asked(call)
-        except BaseException:  # Ctrl-C: some ranks wait for others that were not asked
+        except BaseException:  # some ranks wait for others that were not asked
             self._abort()
             raise
         return call

@@ -12,6 +12,7 @@ from unison.learner_group.ray.cluster import RayCluster
 from unison.learner_group.ray.crew import RayCall, RayCrew
 from unison.learner_group.ray.worker import Setup
 from unison.learner_group.transport import OF_ANOTHER_PROCESS, Call, Factory, Transport
+from unison.learner_group.uninterrupted import Uninterrupted
 
 
 class RayTransport(Transport):
@@ -98,7 +99,8 @@ class RayTransport(Transport):
     def call(self, method: str, *args: Any, ranks: Iterable[int] | None = None, **kwargs: Any) -> Call:
         """Begin `object.method(*args, **kwargs)` on all workers, or on `ranks`, and return at once."""
         crew = self._running()
-        return crew.begin(method, args, kwargs, crew.workers if ranks is None else ranks)
+        with Uninterrupted():
+            return crew.begin(method, args, kwargs, crew.workers if ranks is None else ranks)
 
     def share(self, value: Any) -> Any:
         """A reference to it in the object store."""
@@ -107,26 +109,30 @@ class RayTransport(Transport):
 
     def ready(self, call: Call, timeout: float = 0.0) -> bool:
         """Whether `gather(call)` would return or raise without waiting; waits for that up to `timeout` seconds."""
-        return self._running().wait(_own(call), self._deadlines.call, until=time.monotonic() + timeout)
+        with Uninterrupted():
+            return self._running().wait(_own(call), self._deadlines.call, until=time.monotonic() + timeout)
 
     def gather(self, call: Call, timeout: float | None = None) -> list[Any]:
         """The results of a call in the order of its ranks; a worker silent for `timeout` seconds has hung."""
         crew = self._running()
-        crew.wait(_own(call), self._deadlines.call if timeout is None else timeout)
-        return crew.results(_own(call))
+        with Uninterrupted():
+            crew.wait(_own(call), self._deadlines.call if timeout is None else timeout)
+            return crew.results(_own(call))
 
     def restart(self, ranks: Iterable[int]) -> None:
         """Replace the workers of `ranks`, dead or alive, by new ones with objects freshly made."""
-        self._running().hire(ranks)
+        with Uninterrupted():
+            self._running().hire(ranks)
 
     def stop(self) -> None:
         """Stop all workers and leave nothing behind; may be called again."""
         if os.getpid() != self._owner:  # a fork of the driver has no say in this
             return
-        self._dismiss()
-        if self._cluster:
-            self._cluster.release()
-            self._cluster = None
+        with Uninterrupted():
+            self._dismiss()
+            if self._cluster:
+                self._cluster.release()
+                self._cluster = None
 
     def _dismiss(self) -> None:
         if self._crew:

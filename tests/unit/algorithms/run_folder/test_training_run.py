@@ -155,12 +155,15 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(tmp_path:
 
 def test_a_run_that_was_killed_between_its_last_checkpoint_and_its_end_is_at_its_end(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    config = tiny_config().evaluation(evaluation_interval=1)
+    config = tiny_config().evaluation(evaluation_interval=1).checkpointing(checkpoint_interval=1, keep_last=1)
     list(TrainingRun(config, out, stop_steps=128))
     ended = RunFolder(out).read_outcome()
     RunFolder(out).write_run(RunFolder(out).read_stop(), None)  # as it stood before
+    folder = RunFolder(out).checkpoint_folder
+    shutil.copytree(folder / "checkpoint_000002", folder / "checkpoint_000001")  # not deleted yet
     run = TrainingRun.resume(out)
     assert list(run) == []
+    assert checkpoints(out) == [2]
     assert run.outcome.reason is StopReason.STEPS_DONE
     assert RunFolder(out).read_outcome() == ended
     assert len(read_rows(out)) == 2
