@@ -2,10 +2,12 @@
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, final
 
+_LOOK_S = 0.1  # between looks for Ctrl-C while another thread has its turn
 Handler = Callable[[int, FrameType | None], Any]
 
 
@@ -100,3 +102,23 @@ class Interruptible:
     def __exit__(self, *_: object) -> None:
         if self._was_closed:
             _gate.is_open = False
+
+
+@final
+class Turns:
+    """Threads that use the same thing, one at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def take(self) -> Generator[None]:
+        """A thread has its turn: the others wait, and so does Ctrl-C, as in `Uninterrupted`."""
+        with Uninterrupted():
+            while not self._lock.acquire(timeout=_LOOK_S):
+                with Interruptible():
+                    pass
+            try:
+                yield
+            finally:
+                self._lock.release()

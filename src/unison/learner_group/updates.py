@@ -1,11 +1,10 @@
 """Updates on their way to the Learners and back: in order, bounded, counted, and never lost."""
 
 import logging
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -16,14 +15,13 @@ from unison.learner.learner import Results
 from unison.learner_group.failures import Failure, WorkerError
 from unison.learner_group.recovery import recover
 from unison.learner_group.transport import Call, Transport
-from unison.learner_group.uninterrupted import Interruptible, Uninterrupted
+from unison.learner_group.uninterrupted import Turns
 from unison.learner_group.worker import Moment
 from unison.types import ALL_MODULES
 
 T = TypeVar("T")
 P = ParamSpec("P")
 logger = logging.getLogger("unison")
-_LOOK_S = 0.1  # between looks for Ctrl-C while another thread has its turn
 
 
 @dataclass
@@ -73,7 +71,7 @@ def _alone(method: "Callable[Concatenate[UpdatePipeline, P], T]") -> "Callable[C
 
     @wraps(method)
     def take_turn(self: "UpdatePipeline", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with self.turn():
+        with self.turns.take():
             self.put_right()
             return method(self, *args, **kwargs)
 
@@ -90,6 +88,7 @@ class UpdatePipeline:
 
     def __init__(self, transport: Transport, config: AlgorithmConfig) -> None:
         self.transport = transport
+        self.turns = Turns()
         self.counts = UpdateCounts()
         self.num_updates = 0
         """The updates in the Learners' state; a failed one is undone to here."""
@@ -98,24 +97,11 @@ class UpdatePipeline:
         self._blank: set[int] = set()
         """Ranks whose state is not the group's, after a recovery that did not succeed."""
         self._was_interrupted = False
-        self._lock = threading.RLock()
         self._config = config
         self._in_flight: deque[Ticket] = deque()
         self._finished: list[Results] = []
         self._restarts_in_a_row = 0
         self._seconds = {"seconds_submit": 0.0, "seconds_wait": 0.0, "seconds_queued": 0.0, "seconds_recover": 0.0}
-
-    @contextmanager
-    def turn(self) -> Generator[None]:
-        """A thread has its turn: the others wait, and Ctrl-C waits until this one waits for a Learner or is done."""
-        with Uninterrupted():
-            while not self._lock.acquire(timeout=_LOOK_S):
-                with Interruptible():
-                    pass
-            try:
-                yield
-            finally:
-                self._lock.release()
 
     @_alone
     def run(self, source: str, data: Any, arguments: dict[str, Any], *, return_state: bool) -> Results:
@@ -188,7 +174,7 @@ class UpdatePipeline:
 
     def undo(self, method: str, *args: Any) -> None:
         """Call a method of whichever Learners are there that takes back what failed on others; it does not count."""
-        with self.turn():
+        with self.turns.take():
             with suppress(Exception):  # What failed before counts.
                 self.put_right()
             there = set(range(self.transport.num_workers)).difference(self.transport.lost)
