@@ -5,7 +5,12 @@
 // is left to Python, which takes the same turn from its beginning.
 #include <sched.h>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
@@ -31,6 +36,8 @@ constexpr auto PATIENCE = std::chrono::milliseconds(2);          // until Python
 constexpr Index GROUP = 1 << 8;                                  // numbers at once: they stay in the first cache
 constexpr Index AHEAD = 2 * GROUP;                               // so much earlier they are asked for
 constexpr Index LINE = 16;                                       // numbers that come together
+constexpr int STREAMED = 64;                                     // vectors that are streamed before another is copied
+constexpr std::chrono::nanoseconds SLOW{8};                      // for a line: what is near takes 2, what is far 20
 
 struct SharedBuffers {  // of learner/shared_buffers.py
     Index rank, world_size;
@@ -75,6 +82,36 @@ void copy(const float* from, float* to, Index count) {
     }
 }
 
+// Past the caches: the lines need not be taken from the core that has read them.
+void stream(const float* from, float* to, Index count) {
+#if defined(__x86_64__)
+    const Index head = std::min(count, Index(-(reinterpret_cast<std::uintptr_t>(to) / sizeof(float)) & 3));
+    const Index end = head + ((count - head) & ~Index(3));
+    std::copy_n(from, head, to);
+    for (Index i = head; i < end; i += 4) _mm_stream_ps(to + i, _mm_loadu_ps(from + i));
+    std::copy_n(from + end, count - end, to + end);
+#else
+    copy(from, to, count);
+#endif
+}
+
+// Writes the vector where the other ranks read it. Cores that share a cache give each other lines quickly, others ten
+// times as slowly, and a virtual machine's may move from the one to the other: so it is copied while that is quick.
+void lay_down(const std::vector<Stretch>& vector, float* buffer, Index count) {
+    static std::atomic<int> streams{0};  // still to come
+    if (streams.load(std::memory_order_relaxed) > 0) {
+        streams.fetch_sub(1, std::memory_order_relaxed);
+        for (const Stretch& part : vector) stream(part.given, buffer + part.start, part.count);
+#if defined(__x86_64__)
+        _mm_sfence();  // or others might see that it has arrived before it has
+#endif
+        return;
+    }
+    const auto start = std::chrono::steady_clock::now();
+    for (const Stretch& part : vector) copy(part.given, buffer + part.start, part.count);
+    if (std::chrono::steady_clock::now() - start > SLOW * (count / LINE + LINE)) streams = STREAMED;
+}
+
 FOR_EACH_WIDTH void add(const float* a, const float* b, float* sum, Index count) {
     for (Index i = 0; i < count; ++i) sum[i] = a[i] + b[i];
 }
@@ -102,8 +139,7 @@ float* const* meet(const SharedBuffers& own, const std::vector<Stretch>& vector,
     Index* const line = own.line_of(own.rank);
     const Index turn = line[own.turn] + 1, parity = turn & 1;
     float* const* const buffers = own.buffers + parity * own.world_size;
-    for (const Stretch& part : vector)
-        copy(part.given, buffers[own.rank] + part.start, part.count);
+    lay_down(vector, buffers[own.rank], count);
     const Index signature = size * own.operations + own.all_reduce;
     line[own.signature + parity] = signature;
     __atomic_store_n(line + own.arrived, turn, __ATOMIC_RELEASE);
