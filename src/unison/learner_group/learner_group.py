@@ -123,7 +123,7 @@ class LearnerGroup:
 
     def set_weights(self, weights: Mapping[ModuleID, Any]) -> None:
         """Give all Learners these weights; a misfit raises `StateError` and changes nothing."""
-        with self._running.turns.take():
+        with self._running.turns:
             self._change_all("set_module_state", state=dict(weights))
             self._outside_changes += 1
 
@@ -149,7 +149,7 @@ class LearnerGroup:
     def set_state(self, state: Mapping[str, Any], *, module_ids: ModuleChoice = None) -> None:
         """Give all Learners this state; a misfit raises `StateError` and changes nothing; see Learner.set_state."""
         chosen = chosen_part(state, module_ids)
-        with self._running.turns.take():
+        with self._running.turns:
             self._updates.finish_all()
             counts = checked_counts(chosen.get(GROUP, self._updates.get_counts()))
             version = self.weights_version
@@ -216,7 +216,7 @@ class LearnerGroup:
         arguments = {"module_id": module_id, "module_spec": module_spec, "config_overrides": config_overrides}
         if module_id in self.get_module_ids():
             raise ModuleError(f"Module '{module_id}' exists already; remove it first, or choose another id.")
-        with self._running.turns.take():
+        with self._running.turns:
             self._factory.added[module_id] = arguments  # Before the call: a rank that is lost in it comes back with it.
             try:
                 self._running.call("ensure_module", arguments)
@@ -236,7 +236,7 @@ class LearnerGroup:
         known = self.get_module_ids()
         if module_id not in known:
             raise ModuleError(f"There is no module '{module_id}'. Known: {known}.")
-        with self._running.turns.take():
+        with self._running.turns:
             self._running.call("drop_module", module_id)
             if self._factory.added.pop(module_id, None) is None:
                 self._factory.removed[module_id] = None
@@ -244,7 +244,7 @@ class LearnerGroup:
 
     def replace_should_update(self, should_update: ShouldUpdate) -> None:
         """Put a rule in place of the setting `policies_to_train`; see Learner.replace_should_update."""
-        with self._running.turns.take():
+        with self._running.turns:
             before, self._factory.should_update = self._factory.should_update, should_update
             try:
                 self._change_all("replace_should_update", should_update=should_update)
@@ -265,7 +265,7 @@ class LearnerGroup:
 
     def foreach_learner(self, func: Callable[..., Any], **kwargs: Any) -> list[Any]:
         """`[func(learner, **kwargs), ...]`, by rank."""
-        with self._running.turns.take():
+        with self._running.turns:
             answers = self._updates.change("apply", func, kwargs)
             self._outside_changes += 1  # It may have changed weights, or even trained.
             self._updates.num_updates = answers[0][1]
@@ -275,7 +275,7 @@ class LearnerGroup:
         """Go on with another number of Learners; the state is kept. Where that fails, those that were there go on."""
         if num_learners < 0:
             raise LearnerGroupError(f"num_learners is {num_learners}; give 0 (in this process) or more.")
-        with self._running.turns.take():
+        with self._running.turns:
             state = self._ask_one("get_state")
             transport = make_transport(self.config, num_learners)
             transport.start(self._factory, max(1, num_learners))

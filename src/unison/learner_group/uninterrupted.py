@@ -1,13 +1,15 @@
 """Ctrl-C comes between two things that are done, never in the middle of one."""
 
 import signal
+import sys
 import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, final
 
 _LOOK_S = 0.1  # between looks for Ctrl-C while another thread has its turn
+_signal: Any = sys.modules["_signal"]
+"""What `signal` wraps: that looks for an enum of each handler, which takes ten times as long as to set it."""
 Handler = Callable[[int, FrameType | None], Any]
 
 
@@ -36,18 +38,18 @@ class _Gate:
 
     def put_up(self) -> bool:
         """Take the handler's place; False where it is taken already, or nobody handles Ctrl-C."""
-        before: object = signal.getsignal(signal.SIGINT)
-        if self.handler or not callable(before):
+        before = None if self.handler else _signal.getsignal(signal.SIGINT)
+        if not callable(before):
             return False
         self.waiting = None
-        signal.signal(signal.SIGINT, self.receive)
+        _signal.signal(signal.SIGINT, self.receive)
         self.handler = before
         return True
 
     def take_down(self) -> None:
         """Give the handler its place back, and what has waited."""
         handler, self.handler = self.handler, None
-        signal.signal(signal.SIGINT, handler)
+        _signal.signal(signal.SIGINT, handler)
         waiting, self.waiting = self.waiting, None
         if handler and waiting:
             handler(*waiting)
@@ -106,19 +108,25 @@ class Interruptible:
 
 @final
 class Turns:
-    """Threads that use the same thing, one at a time."""
+    """A lock that a thread may take again. While it is held Ctrl-C waits, as in an `Uninterrupted`."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
+        self._taken: list[Uninterrupted] = []
 
-    @contextmanager
-    def take(self) -> Generator[None]:
-        """A thread has its turn: the others wait, and so does Ctrl-C, as in `Uninterrupted`."""
-        with Uninterrupted():
+    def __enter__(self) -> None:
+        turn = Uninterrupted()
+        turn.__enter__()
+        try:
             while not self._lock.acquire(timeout=_LOOK_S):
                 with Interruptible():
                     pass
-            try:
-                yield
-            finally:
-                self._lock.release()
+        except BaseException:
+            turn.__exit__()
+            raise
+        self._taken.append(turn)
+
+    def __exit__(self, *_: object) -> None:
+        turn = self._taken.pop()
+        self._lock.release()
+        turn.__exit__()

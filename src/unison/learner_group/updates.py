@@ -71,7 +71,7 @@ def _alone(method: "Callable[Concatenate[UpdatePipeline, P], T]") -> "Callable[C
 
     @wraps(method)
     def take_turn(self: "UpdatePipeline", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with self.turns.take():
+        with self.turns:
             self.put_right()
             return method(self, *args, **kwargs)
 
@@ -174,7 +174,7 @@ class UpdatePipeline:
 
     def undo(self, method: str, *args: Any) -> None:
         """Call a method of whichever Learners are there that takes back what failed on others; it does not count."""
-        with self.turns.take():
+        with self.turns:
             with suppress(Exception):  # What failed before counts.
                 self.put_right()
             there = set(range(self.transport.num_workers)).difference(self.transport.lost)
