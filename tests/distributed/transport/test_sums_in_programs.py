@@ -82,6 +82,20 @@ def ask(world: ProcessTransport, method: str, *arguments: Any, **keywords: Any) 
     return world.gather(world.call(method, *arguments, **keywords))
 
 
+def gets_into_programs(world: ProcessTransport, size: int, ranks: int, tries: int = 20) -> bool:
+    """Whether sums, which must be right, are made without Python.
+
+    A rank that has waited for two milliseconds asks Python: where the machine is busy that may be many in a row.
+    """
+    for _ in range(tries):
+        found = ask(world, "total", size, 6)
+        for totals, _ in found:
+            assert all(map(torch.equal, totals, expected(size, ranks, 6)))
+        if all(left_to_python < 6 for _, left_to_python in found):
+            return True
+    return False
+
+
 @pytest.fixture(scope="module", params=[2, 3])
 def world(request: pytest.FixtureRequest) -> Iterator[ProcessTransport]:
     transport = ProcessTransport(timeout_s=60.0)
@@ -95,9 +109,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[ProcessTransport]:
 def test_the_same_bits_as_in_python_once_the_buffers_are_there(world: ProcessTransport, size: int) -> None:
     ranks = world.num_workers
     ask(world, "total", 65_535, 2, "python")  # both buffers of each rank are long enough from here on
-    for totals, left_to_python in ask(world, "total", size, 6):
-        assert all(map(torch.equal, totals, expected(size, ranks, 6)))
-        assert left_to_python < 6  # a rank that had to wait long asks Python
+    assert gets_into_programs(world, size, ranks)
 
 
 def test_more_than_the_buffers_hold_is_left_to_python_which_makes_room(world: ProcessTransport) -> None:
@@ -105,10 +117,11 @@ def test_more_than_the_buffers_hold_is_left_to_python_which_makes_room(world: Pr
     for totals, left_to_python in ask(world, "total", size, 3):
         assert all(map(torch.equal, totals, expected(size, ranks, 3)))
         assert left_to_python >= 2
-    found = ask(world, "total", size, 6)
-    assert all(torch.equal(a, b) for totals, _ in found for a, b in zip(totals, expected(size, ranks, 6), strict=True))
     # Three ranks and more add so much in slices, which is Python's part.
-    assert all((left_to_python == 6) is (ranks > 2) for _, left_to_python in found)
+    if ranks == 2:
+        assert gets_into_programs(world, size, ranks)
+    else:
+        assert not gets_into_programs(world, size, ranks, tries=1)
 
 
 def test_some_in_a_program_and_some_in_python(world: ProcessTransport) -> None:
