@@ -17,7 +17,7 @@ from unison.learner.state import COMPONENTS, chosen_part
 from unison.learner_group.inline import InlineTransport
 from unison.learner_group.module_checkpoints import gather_module_states
 from unison.learner_group.transport import Transport
-from unison.learner_group.transports import make_transport
+from unison.learner_group.transports import start_transport
 from unison.learner_group.updates import UpdatePipeline, checked_counts
 from unison.learner_group.weights import Weights
 from unison.learner_group.worker import LearnerFactory
@@ -47,8 +47,7 @@ class LearnerGroup:
             config = config.copy().debugging(seed=secrets.randbits(31))
         self.config = config if config.is_frozen else config.copy().freeze()
         self._factory = LearnerFactory(self.config, module_spec, self.config.policies_to_train)
-        self._transport: Transport = make_transport(self.config, self.config.num_learners)
-        self._transport.start(self._factory, max(1, self.config.num_learners))
+        self._transport: Transport = start_transport(self.config, self.config.num_learners, self._factory)
         self._updates = UpdatePipeline(self._transport, self.config)
         self._outside_changes = 0
         self._finalizer = weakref.finalize(self, self._transport.stop)
@@ -277,8 +276,7 @@ class LearnerGroup:
             raise LearnerGroupError(f"num_learners is {num_learners}; give 0 (in this process) or more.")
         with self._running.turns:
             state = self._ask_one("get_state")
-            transport = make_transport(self.config, num_learners)
-            transport.start(self._factory, max(1, num_learners))
+            transport = start_transport(self.config, num_learners, self._factory)
             try:
                 transport.gather(transport.call("change", 0, "set_state", {"state": state}))
             except BaseException:
@@ -286,10 +284,10 @@ class LearnerGroup:
                 raise
             old, self._transport = self._transport, transport
             self._updates.move_to(transport)
-        self._finalizer.detach()
-        self._finalizer = weakref.finalize(self, transport.stop)
-        old.stop()
-        self._outside_changes += 1
+            self._outside_changes += 1
+            self._finalizer.detach()
+            self._finalizer = weakref.finalize(self, transport.stop)
+            old.stop()
 
     def get_stats(self) -> dict[str, float]:
         """Counts of updates (submitted = trained + dropped + in flight + failed), restarts, seconds by phase."""

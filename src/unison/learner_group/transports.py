@@ -12,12 +12,25 @@ from unison.learner_group.inline import InlineTransport
 from unison.learner_group.processes import ProcessTransport
 from unison.learner_group.ray import RayTransport
 from unison.learner_group.ray.cluster import is_in_use
-from unison.learner_group.transport import Transport
+from unison.learner_group.transport import Factory, Transport
+from unison.learner_group.uninterrupted import Interruptible
 
 _PRELOAD = ("unison.learner_group.worker", "unison.algorithms")
 """What every worker needs: imported once before any worker exists, so that a lost one is back in milliseconds."""
 _COMPILER = "torch._dynamo"
 _LONGEST_GRACE_S = 5.0
+
+
+def start_transport(config: AlgorithmConfig, num_learners: int, factory: Factory) -> Transport:
+    """A transport with `num_learners` Learners, or with the one in this process for 0; Ctrl-C may end its start."""
+    transport = make_transport(config, num_learners)
+    try:
+        with Interruptible():
+            transport.start(factory, max(1, num_learners))
+    except BaseException:
+        transport.stop()
+        raise
+    return transport
 
 
 def make_transport(config: AlgorithmConfig, num_learners: int) -> Transport:

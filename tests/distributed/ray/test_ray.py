@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -272,6 +273,17 @@ def test_learners_are_placed_as_the_config_says(cluster: Any) -> None:
         with config.build_learner_group(spaces={"default_policy": (OBS, DISCRETE)}) as group:
             places[strategy] = {process_of_node(pid) for pid in group.foreach_learner(lambda learner: os.getpid())}
     assert (len(places["STRICT_PACK"]), len(places["STRICT_SPREAD"])) == (1, 2)
+
+
+def test_ctrl_c_ends_a_wait_for_room(cluster: Any) -> None:
+    config = make_config().resources(num_learners=1, backend="ray").fault_tolerance(learner_start_timeout_s=60.0)
+    with config.build_learner_group(spaces={"default_policy": (OBS, DISCRETE)}) as group:
+        start = time.monotonic()
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            group.resize(64)
+        assert time.monotonic() - start < 30.0
+        assert len(group) == len(group.foreach_learner(lambda learner: os.getpid())) == 1
 
 
 def test_a_killed_env_runner_comes_back_while_the_other_samples(algorithm: Any) -> None:

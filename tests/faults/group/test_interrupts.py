@@ -16,10 +16,13 @@ import numpy as np
 import pytest
 
 import unison.learner_group
+from support.hosted import is_alive, wait_until
 from support.learners import assert_same, make_columns
 from support.traps import Trap, make_trapped, state_of, states
 from unison import LearnerGroup
 from unison.errors import LearnerGroupError
+from unison.learner_group.transport import Transport
+from unison.learner_group.updates import UpdatePipeline
 
 
 def interrupted(action: Callable[[], object], delay_s: float) -> None:
@@ -67,8 +70,11 @@ class AtLine:
 
 
 def interrupt_every_line(action: Callable[[int], object], check: Callable[[int], None]) -> int:
-    """Do something again and again, each time with Ctrl-C one line later; how many lines it has."""
-    for number in itertools.count(1):
+    """Do something again and again, each time with Ctrl-C one line later; how many lines it has.
+
+    While ranks are waited for the same lines come again and again: beyond 600 not each one is tried.
+    """
+    for number in itertools.chain(range(1, 600), itertools.count(600, 11)):
         with suppress(KeyboardInterrupt), AtLine(number) as line:
             action(number)
         check(number)
@@ -120,6 +126,26 @@ def test_ctrl_c_at_every_line_of_a_change(tmp_path: Path) -> None:
         assert interrupt_every_line(change, check) > 300
         assert len({str(state) for state in group.foreach_learner(state_of)}) == 1
         assert group.get_stats()["restarts"] == 0
+
+
+def test_ctrl_c_while_others_take_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are the group's, and go with it; those before them are gone."""
+    take_over = UpdatePipeline.move_to
+
+    def interrupted_take_over(self: UpdatePipeline, transport: Transport) -> None:
+        signal.raise_signal(signal.SIGINT)
+        take_over(self, transport)
+
+    with make_trapped(Trap(tmp_path), 1) as group:
+        version, pids = group.weights_version, [*group._transport.pids]  # pyright: ignore
+        monkeypatch.setattr(UpdatePipeline, "move_to", interrupted_take_over)
+        with pytest.raises(KeyboardInterrupt):
+            group.resize(2)
+        assert wait_until(lambda: not any(map(is_alive, pids)))
+        assert (len(group), group.weights_version) == (2, version + 1)
+        update(group)
+        pids = [*group._transport.pids]  # pyright: ignore
+    assert wait_until(lambda: not any(map(is_alive, pids)))
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

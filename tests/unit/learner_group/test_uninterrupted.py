@@ -1,5 +1,6 @@
 """Ctrl-C waits for the end, or for where nothing is half changed; the program's own handler hears of it."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from types import FrameType
 
 import pytest
 
+from unison.learner_group import uninterrupted
 from unison.learner_group.uninterrupted import Interruptible, Uninterrupted
 
 Story = Callable[[list[str]], None]
@@ -91,15 +93,18 @@ def test_it_waits_in_one_that_users_code_enters() -> None:
     assert done_before_ctrl_c(story) == ["inner"]
 
 
-def test_a_second_one_does_not_wait() -> None:
+def test_one_that_follows_at_once_waits_too_and_later_ones_break_in(monkeypatch: pytest.MonkeyPatch) -> None:
     def story(done: list[str]) -> None:
-        with Uninterrupted():
+        with Uninterrupted(), Uninterrupted():
             ctrl_c()
             done.append("first")
             ctrl_c()
             done.append("second")
 
+    assert done_before_ctrl_c(story) == ["first", "second"]
+    monkeypatch.setattr(uninterrupted, "_PATIENCE_S", 0.0)
     assert done_before_ctrl_c(story) == ["first"]
+    assert done_before_ctrl_c(story) == ["first"], "it holds anew after that"
 
 
 def test_an_error_is_told_with_it() -> None:
@@ -132,11 +137,62 @@ def test_a_handler_that_does_not_raise_is_told_of_each_one_once() -> None:
             assert len(told) == 2
         assert len(told) == 3
         with Uninterrupted():
-            pass
-        assert len(told) == 3
+            ctrl_c()
+            ctrl_c()
+            assert len(told) == 3
+        assert len(told) == 5
         assert signal.getsignal(signal.SIGINT) is handle
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_handler_that_is_set_meanwhile_stays() -> None:
+    told: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with Uninterrupted(), Interruptible():
+            signal.signal(signal.SIGINT, lambda number, _: told.append(number))
+        ctrl_c()
+        assert told == [signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_what_was_the_handler_meanwhile_passes_on_to_the_programs_own() -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    def waits(done: list[str]) -> None:
+        with Uninterrupted():
+            ctrl_c()
+            done.append("waited")
+
+    try:
+        with Uninterrupted():
+            found = signal.getsignal(signal.SIGINT)
+        signal.signal(signal.SIGINT, found)  # as debuggers do, which put back what they have found
+        assert done_before_ctrl_c(lambda _: ctrl_c()) == []
+        assert done_before_ctrl_c(waits) == ["waited"]
+        assert signal.getsignal(signal.SIGINT) is before
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_fork_of_another_thread_holds_nothing() -> None:
+    codes: list[int] = []
+
+    def fork() -> None:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                ctrl_c()
+            except KeyboardInterrupt:
+                os._exit(7)
+            os._exit(1)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+    with Uninterrupted():
+        in_a_thread(fork)
+    assert codes == [7]
 
 
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL])

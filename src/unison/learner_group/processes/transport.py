@@ -13,7 +13,7 @@ from unison.learner_group.processes.family import Family
 from unison.learner_group.processes.worker import Setup
 from unison.learner_group.ray.cluster import with_objects
 from unison.learner_group.transport import OF_ANOTHER_PROCESS, Call, Factory, Transport
-from unison.learner_group.uninterrupted import Uninterrupted
+from unison.learner_group.uninterrupted import Interruptible, Uninterrupted
 
 _PRELOAD = ("unison.learner_group.processes.worker",)
 
@@ -83,7 +83,8 @@ class ProcessTransport(Transport):
     def call(self, method: str, *args: Any, ranks: Iterable[int] | None = None, **kwargs: Any) -> Call:
         """Begin `object.method(*args, **kwargs)` on all workers, or on `ranks`, and return at once."""
         crew = self._running()
-        args = tuple(map(with_objects, args))
+        with Interruptible():
+            args = tuple(map(with_objects, args))
         with Uninterrupted():
             return crew.begin(method, args, kwargs, crew.workers if ranks is None else ranks)
 

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ Ref = Any
 """An object in Ray's store, that is or will be there."""
 ActorHandle = Any
 _STARTS_OF_A_SERVER = 3
+_LOOK_S = 0.5  # between looks for Ctrl-C while there is no room
 _WATCH = "watch"  # the threads of a worker that answer while its object is busy
 
 _log = logging.getLogger("unison")
@@ -105,12 +107,14 @@ class RayCluster:
         """A placement group with a bundle for each of `number` workers."""
         group = self._ray.util.placement_group([dict(resources)] * number, strategy=strategy)
         self._groups.append(group)
-        if not group.wait(timeout_s):
-            free = {name: left for name, left in self._ray.available_resources().items() if ":" not in name}
-            raise LearnerGroupError(
-                f"The Ray cluster had no room for {number} workers with {dict(resources)} each, placed by {strategy}, "
-                f"for {timeout_s:.0f} s. Free: {free}. Ask for less with resources(), or add nodes."
-            )
+        deadline = time.monotonic() + timeout_s
+        while not group.wait(_LOOK_S):  # which no signal interrupts
+            if time.monotonic() > deadline:
+                free = {name: left for name, left in self._ray.available_resources().items() if ":" not in name}
+                raise LearnerGroupError(
+                    f"The Ray cluster had no room for {number} workers with {dict(resources)} each, placed by "
+                    f"{strategy}, for {timeout_s:.0f} s. Free: {free}. Ask for less with resources(), or add nodes."
+                )
         return group
 
     def spawn(self, group: Any, bundle: int, resources: Mapping[str, float]) -> ActorHandle:
@@ -167,7 +171,8 @@ class RayCluster:
     def is_intact(self, ref: Ref) -> bool:
         """Whether an object that was there can still be had."""
         try:
-            self._ray.get(ref)
+            with Interruptible():
+                self._ray.get(ref)
         except self._ray.exceptions.RayError:
             return False
         return True

@@ -77,11 +77,12 @@ class RayCrew(Crew[RayRank, RayCall]):
         ranks = tuple(ranks)
         self._make_room(ranks)
         call, message = RayCall("start", ranks), self._setup_message()
+        left = {rank: self._still_there(rank) for rank in ranks}
         for rank in ranks:
             legacy: deque[Ref] = self.workers[rank].legacy if rank in self.workers else deque(maxlen=NUM_KEPT)
             self.workers[rank] = RayRank(rank, legacy, self._new_actor(rank))
         for rank in ranks:
-            self._set_up(self.workers[rank], call, message)
+            self._set_up(self.workers[rank], call, message, left[rank])
             self.workers[rank].asked(call)
         self._finish_hiring(call)
 
@@ -122,12 +123,12 @@ class RayCrew(Crew[RayRank, RayCall]):
     def _setup_message(self) -> "Message | Ref":
         return self._message(self._setup, "The factory of the workers' objects")
 
-    def _set_up(self, worker: RayRank, call: RayCall, message: "Message | Ref") -> None:
-        worker.send(call, "set_up", worker.rank, message, [list(sys.path), *self._still_there(worker.rank)])
+    def _set_up(self, worker: RayRank, call: RayCall, message: "Message | Ref", left: Sequence[Ref]) -> None:
+        worker.send(call, "set_up", worker.rank, message, [list(sys.path), *left])
 
     def _still_there(self, rank: int) -> list[Ref]:
         """The legacy of a rank, the newest first, without what was lost with a node."""
-        newest_first = list(reversed(self.workers[rank].legacy))
+        newest_first = list(reversed(self.workers[rank].legacy)) if rank in self.workers else []
         there = set(self._cluster.ready(newest_first, 0.0))
         return [ref for ref in newest_first if ref in there and self._cluster.is_intact(ref)]
 
@@ -202,8 +203,9 @@ class RayCrew(Crew[RayRank, RayCall]):
             if error.never_ran and [call.method for call in worker.queue] == ["start"]:
                 _log.warning("Rank %d is placed again: %s", worker.rank, error)
                 time.sleep(_PAUSE_S)
+                message, left = self._setup_message(), self._still_there(worker.rank)
                 worker.live_in(self._new_actor(worker.rank))
-                self._set_up(worker, worker.queue[0], self._setup_message())
+                self._set_up(worker, worker.queue[0], message, left)
             else:
                 self._lose(worker, "died", str(error), kill=True)
 
