@@ -54,7 +54,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
         own = {
             "RAY_TMPDIR": folder,
             "RAY_AUTH_MODE": "disabled",
-            "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "20",  # how long the end of a server goes unseen too
+            "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "40",  # a busy machine takes long; so long its end goes unseen
             "PYTHONPATH": path,
         }
         command = [
