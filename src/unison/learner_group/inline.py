@@ -33,8 +33,7 @@ class InlineTransport(Transport):
 
     def start(self, factory: Factory, num_workers: int) -> None:
         """Make the object; there is one, whatever `num_workers` says."""
-        with Interruptible():
-            self._object = factory(WorkerContext(rank=0, world_size=1, collective=SingleCollective()))
+        self._object = factory(WorkerContext(rank=0, world_size=1, collective=SingleCollective()))
 
     def call(self, method: str, *args: Any, ranks: Iterable[int] | None = None, **kwargs: Any) -> Call:
         """Run it now; references to objects in Ray's store are followed."""

@@ -37,14 +37,14 @@ class _Gate:
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """What the system calls."""
-        now = time.monotonic()
         if self.is_open or not self.is_up:
             self._pass_on(number, frame)
-        elif not self._waiting or now - self._since < _PATIENCE_S:
-            self._since = self._since if self._waiting else now
-            self._waiting.append((number, frame))
-        else:
-            self._waiting.append((number, frame))
+            return
+        now = time.monotonic()
+        if not self._waiting:
+            self._since = now
+        self._waiting.append((number, frame))
+        if now - self._since > _PATIENCE_S:
             self.take_down()
 
     def put_up(self) -> bool:
