@@ -240,6 +240,8 @@ def _set_up_jax() -> None:
 
 def _start_client(jax: Any) -> None:
     """With as many threads as torch has. They are named in the environment, which processes begun later inherit."""
+    # Small programs run in the thread that calls them and waits: to wake another takes longer than they do.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     if "PJRT_NPROC" in os.environ:
         return
     os.environ["PJRT_NPROC"] = str(torch.get_num_threads())
