@@ -53,14 +53,6 @@ class MinibatchPlan:
         """Optimizer steps in the whole update."""
         return self.num_iters * -(-self.slots_per_pass // self.accumulation_steps)
 
-    @property
-    def static_shapes(self) -> bool:
-        """Whether every minibatch of every module has the same number of rows."""
-        return (
-            all(n % self.rows_per_minibatch[m] == 0 for m, n in self.rows.items())
-            and len({n // self.rows_per_minibatch[m] for m, n in self.rows.items()}) == 1
-        )
-
     def slots(self) -> list[Slot]:
         """The minibatches of one pass; the same for every pass."""
         last = self.slots_per_pass - 1

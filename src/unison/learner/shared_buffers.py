@@ -17,9 +17,7 @@ class SharedBuffers(ctypes.Structure):
         ("line", ctypes.c_int64),  # words in each
         ("turn", ctypes.c_int64),  # the column of the turn that a rank takes
         ("arrived", ctypes.c_int64),  # of the turn that it has laid something down for
-        ("signature", ctypes.c_int64),  # of what it has come for in even turns; the next one is for odd turns
-        ("operations", ctypes.c_int64),  # a signature is a number of bytes times this,
-        ("all_reduce", ctypes.c_int64),  # and for a sum this more
+        ("bytes", ctypes.c_int64),  # of what it has laid down in even turns; the next one is for odd turns
         ("size", ctypes.c_int64),  # bytes that every buffer has room for; 0 while the ranks have not met in it
         ("buffers", ctypes.POINTER(ctypes.c_void_p)),  # of each rank for even turns, then of each for odd ones
     )

@@ -17,6 +17,7 @@ from unison.learner_group.processes import ProcessTransport
 
 BEGIN = """
 import os, signal, subprocess, sys, time
+import torch
 sys.path.insert(0, {support!r})
 from support.hosted import Hosted, children
 from unison.learner_group.processes import ProcessTransport
@@ -25,7 +26,7 @@ class Local(Hosted):
     def stop(self): os.kill(os.getpid(), signal.SIGSTOP)
     def loop(self):
         while True: pass
-    def wait(self): self.collective.barrier()
+    def wait(self): self.collective.all_reduce_(torch.zeros(1))
     def breed(self): return subprocess.Popen(["sleep", "1000"]).pid
 
 transport = ProcessTransport()

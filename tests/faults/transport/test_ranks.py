@@ -93,7 +93,7 @@ def test_several_ranks_die_at_once(trio: ProcessTransport) -> None:
     def die(hosted: Hosted) -> None:
         if hosted.context.rank != 2:
             os.kill(os.getpid(), signal.SIGKILL)
-        hosted.collective.barrier()
+        hosted.collective.all_reduce_(torch.zeros(1))
 
     with pytest.raises(WorkerError) as caught:
         ask(trio, "apply", die)
@@ -129,7 +129,7 @@ def test_ranks_that_are_only_late_say_so_and_live(trio: ProcessTransport) -> Non
     def be_late(hosted: Hosted) -> None:
         if hosted.context.rank == 0:
             time.sleep(2.5)  # longer than the deadline, less than that and the grace
-        hosted.collective.barrier()
+        hosted.collective.all_reduce_(torch.zeros(1))
 
     with pytest.raises(WorkerError, match="Nobody hung: allow more time") as caught:
         ask(trio, "apply", be_late)

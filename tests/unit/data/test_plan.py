@@ -52,9 +52,3 @@ def test_ranks_share_all_rows(start: int, rows: int, world: int) -> None:
     assert covered == list(range(start, start + rows))
     sizes = [b - a for a, b in shares]
     assert max(sizes) - min(sizes) <= 1
-
-
-def test_static_shapes() -> None:
-    assert MinibatchPlan({"a": 8, "b": 8}, {"a": 4, "b": 4}).static_shapes
-    assert not MinibatchPlan({"a": 9}, {"a": 4}).static_shapes
-    assert not MinibatchPlan({"a": 8, "b": 4}, {"a": 4, "b": 4}).static_shapes

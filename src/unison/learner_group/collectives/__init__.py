@@ -1,4 +1,4 @@
-"""What ranks do together: sums, broadcasts, barriers."""
+"""What ranks do together: sums."""
 
 from unison.learner_group.collectives.collective import (
     Collective,

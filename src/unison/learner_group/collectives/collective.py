@@ -1,4 +1,4 @@
-"""The seam of collective operations: what the workers of a group do together, without their driver."""
+"""The seam of collectives: the sums that the workers of a group make together, without their driver."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from unison.learner.shared_buffers import SharedBuffers
 
 
 class CollectiveError(LearnerGroupError):
-    """A collective operation failed; the collective is usable again after `join()` with a new epoch."""
+    """A sum failed; the collective is usable again after `join()` with a new epoch."""
 
 
 class CollectiveAborted(CollectiveError):
@@ -23,10 +23,10 @@ class CollectiveTimeout(CollectiveAborted):
 
 
 class Collective(ABC):
-    """One rank's part. All ranks call the same operations in the same order, or an error says who did not.
+    """One rank's part. All ranks ask for the same sums in the same order, or an error says who did not.
 
-    Every result is bit-identical on all ranks. An epoch is a stretch without failures: after a failure, and
-    before the next operation, all ranks (new ones included) join a new and higher epoch.
+    Every sum is bit-identical on all ranks. An epoch is a stretch without failures: after a failure, and
+    before the next sum, all ranks (new ones included) join a new and higher epoch.
     """
 
     rank: int
@@ -50,18 +50,6 @@ class Collective(ABC):
     @abstractmethod
     def all_reduce_(self, tensor: torch.Tensor) -> torch.Tensor:
         """Replace a contiguous tensor by its sum over all ranks, added in one and the same order; returns it."""
-
-    @abstractmethod
-    def broadcast_(self, tensor: torch.Tensor, source: int = 0) -> torch.Tensor:
-        """Replace a contiguous tensor by that of rank `source`; returns it."""
-
-    @abstractmethod
-    def all_gather(self, values: Sequence[float]) -> torch.Tensor:
-        """A few numbers of every rank, as float64 [R, len(values)]."""
-
-    @abstractmethod
-    def barrier(self) -> None:
-        """Wait until all ranks are here."""
 
     @abstractmethod
     def close(self) -> None:

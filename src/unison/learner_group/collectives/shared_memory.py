@@ -1,9 +1,9 @@
 """Collectives through shared memory, for ranks on the CPUs of one machine.
 
-Each rank owns two buffers, used in turns, and one line of a board of words. An operation is: copy into
+Each rank owns two buffers, used in turns, and one line of a board of words. A sum is: copy into
 the own buffer, advance the own word, wait until all words have advanced, read the others' buffers. A rank
 that has reached turn t has seen all others at t-1, past their reading of turn t-2: so the buffer of turn
-t-2 is free again, and one wait per operation is enough.
+t-2 is free again, and one wait per sum is enough.
 
 Every element is added in rank order, on every rank alike or once by one rank: sums are bit-identical.
 Words only grow (a new epoch starts above all turns of the last one), so none is ever stale.
@@ -32,13 +32,11 @@ from unison.learner_group.collectives.collective import (
 from unison.learner_group.shared_memory import Segment
 
 _LINE = 16  # int64 words per rank: 128 bytes, so that ranks never share a cache line
-_ARRIVED, _REDUCED, _SIGNATURE, _TURN = 0, 1, 2, 4  # columns of a line; a signature for even and one for odd turns
+_ARRIVED, _REDUCED, _BYTES, _TURN = 0, 1, 2, 4  # columns of a line; bytes of even turns, and then those of odd ones
 _EPOCH_TURNS = 1 << 40
 _MOST_VIEWS = 256
 _SLICED_FROM = 1 << 16  # from this many numbers on, 3 ranks and more add one slice each
 _SPINS, _YIELD_S, _NAP_S = 300, 0.002, 0.0001
-_OPERATIONS = ("barrier", "all_reduce", "broadcast", "all_gather")
-_NUMBERS = {operation: number for number, operation in enumerate(_OPERATIONS)}
 
 
 class SharedMemoryMeeting(Meeting):
@@ -113,8 +111,8 @@ class SharedMemoryCollective(Collective):
 
     def all_reduce_(self, tensor: torch.Tensor) -> torch.Tensor:
         """Add in rank order: the whole tensor on every rank, or a slice each where that is less work."""
-        flat = _flat("all_reduce", tensor)
-        self._meet("all_reduce", flat)
+        flat = _flat(tensor)
+        self._meet(flat)
         parts = self._parts(flat)
         if self.world_size > 2 and flat.numel() >= _SLICED_FROM:
             self._reduce_sliced(flat, parts)
@@ -124,24 +122,6 @@ class SharedMemoryCollective(Collective):
             _add_up(parts, flat)
         self._offer_buffers()
         return tensor
-
-    def broadcast_(self, tensor: torch.Tensor, source: int = 0) -> torch.Tensor:
-        """Copy from the buffer of `source`."""
-        flat = _flat("broadcast", tensor)
-        self._meet("broadcast", flat, sends=self.rank == source)
-        if self.rank != source:
-            flat.copy_(self._part(source, flat))  # the others have sent nothing
-        return tensor
-
-    def all_gather(self, values: Sequence[float]) -> torch.Tensor:
-        """Copy from all buffers."""
-        mine = torch.tensor(list(values), dtype=torch.float64)
-        self._meet("all_gather", mine)
-        return torch.stack(self._parts(mine))
-
-    def barrier(self) -> None:
-        """Arrive, and wait for all to arrive."""
-        self._meet("barrier")
 
     def close(self) -> None:
         """Drop the mappings."""
@@ -158,27 +138,23 @@ class SharedMemoryCollective(Collective):
         mine = slices[self.rank]
         _add_up([part[mine] for part in parts], flat[mine])
         parts[self.rank][mine].copy_(flat[mine])
-        self._advance(_REDUCED, "all_reduce")
+        self._advance(_REDUCED)
         for other in self._others:
             flat[slices[other]].copy_(parts[other][slices[other]])
 
-    def _meet(self, operation: str, flat: torch.Tensor | None = None, *, sends: bool = True) -> None:
-        """Offer a tensor at the next turn, wait until all ranks are there, see that all came for the same thing."""
+    def _meet(self, flat: torch.Tensor) -> None:
+        """Offer a tensor at the next turn, wait until all ranks are there, see that all came with as many bytes."""
         self._words[self._line + _TURN] += 1
-        size = 0 if flat is None else flat.nbytes
-        if flat is not None and sends:
-            self._own_part(flat).copy_(flat)
-        column = _SIGNATURE + (self._turn & 1)
-        signature = size * len(_OPERATIONS) + _NUMBERS[operation]
-        self._words[self._line + column] = signature
-        self._advance(_ARRIVED, operation)
+        self._own_part(flat).copy_(flat)
+        column = _BYTES + (self._turn & 1)
+        self._words[self._line + column] = flat.nbytes
+        self._advance(_ARRIVED)
         for other in self._others:
             theirs = self._words[(1 + other) * _LINE + column]
-            if theirs != signature:
+            if theirs != flat.nbytes:
                 raise CollectiveError(
-                    f"Rank {self.rank} called {operation} with {size} bytes while rank {other} called "
-                    f"{_OPERATIONS[theirs % len(_OPERATIONS)]} with {theirs // len(_OPERATIONS)} bytes: "
-                    "all ranks must call the same operations in the same order with equal sizes."
+                    f"Rank {self.rank} came to sum {flat.nbytes} bytes while rank {other} came to sum {theirs}: "
+                    "all ranks must sum tensors of equal sizes in the same order."
                 )
 
     def _parts(self, like: torch.Tensor) -> list[torch.Tensor]:
@@ -223,9 +199,7 @@ class SharedMemoryCollective(Collective):
             line=_LINE,
             turn=_TURN,
             arrived=_ARRIVED,
-            signature=_SIGNATURE,
-            operations=len(_OPERATIONS),
-            all_reduce=_NUMBERS["all_reduce"],
+            bytes=_BYTES,
         )
 
     def _offer_buffers(self) -> None:
@@ -237,7 +211,7 @@ class SharedMemoryCollective(Collective):
         size = min(buffer.numel() for buffer in order)
         self._shared.size = size if self.world_size == 2 else min(size, (_SLICED_FROM - 1) * 4)
 
-    def _advance(self, column: int, operation: str) -> None:
+    def _advance(self, column: int) -> None:
         """Publish what was written, then wait until all other ranks have got as far."""
         words, turn = self._words, self._turn
         self._order_memory()
@@ -248,7 +222,7 @@ class SharedMemoryCollective(Collective):
                 if words[index] >= turn:
                     break
             else:
-                self._wait(index, column, operation)
+                self._wait(index, column)
         self._order_memory()
 
     def _order_memory(self) -> None:
@@ -259,26 +233,26 @@ class SharedMemoryCollective(Collective):
         self._fence.release()
         self._fence.acquire()
 
-    def _wait(self, index: int, column: int, operation: str) -> None:
+    def _wait(self, index: int, column: int) -> None:
         start = time.monotonic()
         while self._words[index] < self._turn:
             if self.aborted:
-                raise CollectiveAborted(f"Rank {self.rank} gave up {operation}: another rank failed.")
+                raise CollectiveAborted(f"Rank {self.rank} gave up a sum: another rank failed.")
             waited = time.monotonic() - start
             if waited > self._timeout_s:
                 late = [r for r in self._others if self._words[(1 + r) * _LINE + column] < self._turn]
-                raise CollectiveTimeout(f"Rank {self.rank} waited {waited:.1f} s for rank {late} in {operation}.")
+                raise CollectiveTimeout(f"Rank {self.rank} waited {waited:.1f} s for rank {late} in a sum.")
             if waited < _YIELD_S:
                 os.sched_yield()
             else:
                 time.sleep(_NAP_S)
 
 
-def _flat(operation: str, tensor: torch.Tensor) -> torch.Tensor:
+def _flat(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor as one row of numbers."""
     if not (tensor.is_cpu and tensor.is_contiguous()):
         raise CollectiveError(
-            f"{operation} through shared memory needs a contiguous CPU tensor, not one with strides "
+            "A sum through shared memory needs a contiguous CPU tensor, not one with strides "
             f"{tensor.stride()} on {tensor.device}; use the collective 'nccl' on GPUs."
         )
     return tensor if tensor.ndim == 1 else tensor.view(-1)

@@ -105,7 +105,7 @@ class TorchDistributedCollective(Collective):
         self._left: list[Any] = []  # groups of failed epochs, whose threads may still wait for lost ranks
 
     def join(self, epoch: int) -> None:
-        """Leave the old group; the new one forms at the first operation."""
+        """Leave the old group; the new one forms at the first sum."""
         if epoch != self._epoch:
             self._epoch, self._turn = epoch, 0
             self._leave()
@@ -123,24 +123,8 @@ class TorchDistributedCollective(Collective):
     def all_reduce_(self, tensor: torch.Tensor) -> torch.Tensor:
         """The backend's own sum."""
         carried = self._carried(tensor)
-        self._run("all_reduce", "allreduce", [carried])
+        self._sum(carried)
         return tensor if carried is tensor else tensor.copy_(carried)
-
-    def broadcast_(self, tensor: torch.Tensor, source: int = 0) -> torch.Tensor:
-        """The backend's own broadcast."""
-        carried = self._carried(tensor)
-        self._run("broadcast", "broadcast", carried, source)
-        return tensor if carried is tensor else tensor.copy_(carried)
-
-    def all_gather(self, values: Sequence[float]) -> torch.Tensor:
-        """As a sum in which every rank fills its own row."""
-        rows = torch.zeros(self.world_size, len(values), dtype=torch.float64)
-        rows[self.rank] = torch.tensor(list(values), dtype=torch.float64)
-        return self.all_reduce_(rows)
-
-    def barrier(self) -> None:
-        """As a gather of nothing much."""
-        self.all_gather([0.0])
 
     def close(self) -> None:
         """Leave the group."""
@@ -150,25 +134,25 @@ class TorchDistributedCollective(Collective):
         """The tensor where the backend can take it: NCCL on the GPU, Gloo in memory."""
         return tensor.to("cuda" if self._backend == "nccl" else "cpu")
 
-    def _run(self, operation: str, method: str, *arguments: object) -> None:
+    def _sum(self, tensor: torch.Tensor) -> None:
         self._turn += 1
         try:
-            work = getattr(self._connected(), method)(*arguments)
-            self._wait(operation, work.is_completed)
+            work = self._connected().allreduce([tensor])
+            self._wait(work.is_completed)
             work.wait()
         except CollectiveError:
-            self._leave()  # else the operation would go on, and write to memory that the caller may give up
+            self._leave()  # else it would go on, and write to memory that the caller may give up
             raise
         except RuntimeError as error:  # a peer's connection broke
             self._leave()
-            raise CollectiveAborted(f"Rank {self.rank} gave up {operation}: another rank failed.") from error
+            raise self._gave_up() from error
 
     def _connected(self) -> Any:
         if self._group is None:
             store = distributed.PrefixStore(f"epoch_{self._epoch}", self._store)
             store.set(f"here_{self.rank}", "")
             keys = [f"here_{rank}" for rank in range(self.world_size)]
-            self._wait("the first operation", lambda: store.check(keys))
+            self._wait(lambda: store.check(keys))
             self._group = _make_group(self._backend, store, self.rank, self.world_size, self._timeout_s, self._host)
             self._left.clear()  # all ranks are here: the lost ones are gone, and nothing waits for them any more
         return self._group
@@ -180,7 +164,7 @@ class TorchDistributedCollective(Collective):
             self._left.append(self._group)
             self._group = None
 
-    def _wait(self, operation: str, is_done: Callable[[], bool]) -> None:
+    def _wait(self, is_done: Callable[[], bool]) -> None:
         start = look = time.monotonic()
         progress = distributed.PrefixStore(f"progress_{self._epoch}", self._store)
         while not is_done():
@@ -189,12 +173,15 @@ class TorchDistributedCollective(Collective):
                 look = now
                 progress.set(str(self.rank), str(self._turn))
                 if self.aborted:
-                    raise CollectiveAborted(f"Rank {self.rank} gave up {operation}: another rank failed.")
+                    raise self._gave_up()
             if now - start > self._timeout_s:
                 others = [rank for rank in range(self.world_size) if rank != self.rank]
                 late = [r for r in others if not progress.check([str(r)]) or int(progress.get(str(r))) < self._turn]
-                raise CollectiveTimeout(f"Rank {self.rank} waited {now - start:.1f} s for rank {late} in {operation}.")
+                raise CollectiveTimeout(f"Rank {self.rank} waited {now - start:.1f} s for rank {late} in a sum.")
             time.sleep(0 if now - start < _EAGER_S else _NAP_S)
+
+    def _gave_up(self) -> CollectiveAborted:
+        return CollectiveAborted(f"Rank {self.rank} gave up a sum: another rank failed.")
 
 
 def _make_group(backend: Backend, store: Any, rank: int, world_size: int, timeout_s: float, host: str) -> Any:

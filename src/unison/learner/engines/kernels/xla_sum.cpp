@@ -42,7 +42,7 @@ constexpr std::chrono::nanoseconds SLOW{8};                      // for a line: 
 struct SharedBuffers {  // of learner/shared_buffers.py
     Index rank, world_size;
     Index* words;
-    Index line, turn, arrived, signature, operations, all_reduce, size;
+    Index line, turn, arrived, bytes, size;
     float* const* buffers;
 
     Index* line_of(Index number) const { return words + (1 + number) * line; }
@@ -140,12 +140,11 @@ float* const* meet(const SharedBuffers& own, const std::vector<Stretch>& vector,
     const Index turn = line[own.turn] + 1, parity = turn & 1;
     float* const* const buffers = own.buffers + parity * own.world_size;
     lay_down(vector, buffers[own.rank], count);
-    const Index signature = size * own.operations + own.all_reduce;
-    line[own.signature + parity] = signature;
+    line[own.bytes + parity] = size;
     __atomic_store_n(line + own.arrived, turn, __ATOMIC_RELEASE);
     for (Index rank = 0; rank < own.world_size; ++rank) {
         const Index* const other = own.line_of(rank);
-        if (!comes(other + own.arrived, turn) || other[own.signature + parity] != signature) return nullptr;
+        if (!comes(other + own.arrived, turn) || other[own.bytes + parity] != size) return nullptr;
     }
     line[own.turn] = turn;
     return buffers;
