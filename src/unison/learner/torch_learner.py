@@ -25,7 +25,7 @@ from unison.learner.snapshot import Snapshot
 from unison.learner.step import LOSS_SHARE
 from unison.learner.torch_optimization import TorchOptimization
 from unison.learner.torch_state import TorchState
-from unison.learner.update import count_env_steps, run_update, valid_rows
+from unison.learner.update import choose_trained, count_env_steps, run_update, valid_rows
 from unison.modules import MultiAgentRLModule, RLModule, SingleAgentRLModuleSpec
 from unison.types import ALL_MODULES, ModuleID, ParamRef
 
@@ -131,7 +131,8 @@ class TorchLearner(TorchOptimization, TorchState):
     ) -> Results:
         """See Learner.update_from_batch."""
         columns = split_by_module(batch, self.module)
-        return run_update(self, columns, count_env_steps(self, batch, columns), timesteps, minibatch_size, num_iters)
+        trained = choose_trained(self, columns, columns)
+        return run_update(self, trained, count_env_steps(self, batch, columns), timesteps, minibatch_size, num_iters)
 
     def update_from_episodes(
         self,

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from unison.data import Columns, MultiAgentBatch
 from unison.data.plan import MinibatchPlan
 from unison.data.tensors import TensorColumns, TensorConverter
 from unison.errors import BatchError, NonFiniteError
+from unison.learner.collective import gather_objects
 from unison.learner.held import held_parameters
 from unison.learner.metrics import NUM_MODULE_STEPS_TRAINED, MetricKey, StepMetrics, reduce_steps
 from unison.learner.snapshot import Snapshot
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 NUM_ENV_STEPS_SAMPLED_LIFETIME = "num_env_steps_sampled_lifetime"
 logger = logging.getLogger("unison")
+T = TypeVar("T")
 _NON_FINITE = "num_non_finite_steps_"
 
 
@@ -35,7 +37,7 @@ def run_update(
     minibatch_size: int | None,
     num_iters: int,
 ) -> dict[ModuleID, dict[str, Any]]:
-    """Check, plan and take all steps of an update; on any error everything is as before."""
+    """Check, plan and take all steps of an update on the batch of those who train; else everything is as before."""
     start = time.perf_counter()
     columns = _tensors(learner, batch)
     plan = _plan(learner, columns, minibatch_size, num_iters)
@@ -101,6 +103,14 @@ def valid_rows(columns: Mapping[str, Any]) -> Any:
     return float(tree_leaves(columns[Columns.OBS])[0].shape[0])
 
 
+def choose_trained(learner: "TorchLearner", given: Mapping[ModuleID, T], batch: Any) -> dict[ModuleID, T]:
+    """What is given for the modules that train; a rule that is asked may draw or count, so rank 0's answer is all's."""
+    chosen = [m for m in learner.module if m in given and learner.is_trained(m, batch)]
+    if callable(learner.should_update) or learner.has_own("should_module_be_updated"):
+        chosen = gather_objects(learner.collective, chosen)[0]
+    return {m: given[m] for m in chosen}
+
+
 def count_env_steps(learner: "TorchLearner", batch: Any, columns: Mapping[ModuleID, Mapping[str, Any]]) -> int:
     """The environment steps that a batch stands for: as it says itself, else the valid rows of its largest module."""
     if isinstance(batch, MultiAgentBatch):
@@ -124,13 +134,11 @@ def _count_observations(learner: "TorchLearner", columns: Mapping[ModuleID, Tens
 
 
 def _tensors(learner: "TorchLearner", batch: Mapping[ModuleID, Mapping[str, Any]]) -> dict[ModuleID, TensorColumns]:
-    """The columns of the modules that train, checked and on the device."""
+    """The columns of each module, checked and on the device."""
     tensors: dict[ModuleID, TensorColumns] = {}
     # In the modules' own order: the sum of their losses must not depend on how a batch came to be.
     for module_id, module in learner.module.items():
         if module_id not in batch:
-            continue
-        if not learner.is_trained(module_id, batch):
             continue
         dtype = next((p.dtype for p in held_parameters(module) if p.is_floating_point()), torch.float32)
         converter = TensorConverter(

@@ -15,6 +15,7 @@ from support.learners import DISCRETE, OBS, assert_same, make_columns, make_conf
 from support.ranks import Rank, ranks
 from support.states import flat
 from unison.config import make_module_spec
+from unison.learner.engines import compiled
 from unison.learner_group.collectives import SingleCollective
 from unison.learner_group.transport import WorkerContext
 
@@ -81,3 +82,20 @@ def test_uneven_shares_are_compiled_on_all_ranks_at_once() -> None:
             group.update_from_batch(make_columns(rows, rows))
             assert group.foreach_learner(lambda learner: learner.engine.report()["engine"]) == [engine, engine]
             assert_same(*group.foreach_learner(weights))
+
+
+def test_a_program_that_one_rank_refuses_is_used_by_none() -> None:
+    """By another engine it would round elsewhere than the others, and no longer be like them."""
+    pytest.importorskip("jax")
+
+    def doubt(learner: Any) -> None:
+        if learner.collective.rank == 1:
+            setattr(compiled, "disagreement", lambda *_: "it is Sunday")  # noqa: B010  # in a process of its own
+
+    config = make_config().framework(engine="xla").resources(num_learners=2)
+    with config.build_learner_group(spaces={"default_policy": (OBS, DISCRETE)}) as group:
+        group.foreach_learner(doubt)
+        results = group.update_from_batch(make_columns(40))
+        assert results["__all_modules__"]["engine"] == "eager"
+        assert "it is Sunday" in results["__all_modules__"]["engine_reason"]
+        assert_same(*group.foreach_learner(weights))

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import random
 import signal
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import torch
 
 from support.learners import DISCRETE, OBS, assert_same, make_columns, make_config
 from unison import ALL_MODULES, LearnerGroup, SingleAgentRLModuleSpec
+from unison.algorithms import PPOLearner
 from unison.errors import BatchError, LearnerGroupError, ModuleError
 from unison.modules import ActorCritic
 
@@ -73,6 +75,30 @@ def test_modules_come_and_go_on_all_learners(pair: LearnerGroup) -> None:
     with pytest.raises(ModuleError, match="no module 'new'"):
         pair.remove_module("new")
     assert set(pair.get_weights()) == {"default_policy"}
+
+
+class OfItsOwnMind(PPOLearner):
+    """Each rank would train another module."""
+
+    def should_module_be_updated(self, module_id: str, batch: Any = None) -> bool:
+        return (module_id == "a") == (self.collective.rank == 0)
+
+
+def at_random(module_id: str, batch: Any) -> bool:
+    return random.random() < 0.5
+
+
+def test_all_ranks_train_the_modules_that_the_first_one_says() -> None:
+    batch = {"a": make_columns(8), "b": make_columns(8, 1)}
+    config = make_config(learner_class=OfItsOwnMind).multi_agent(policies=["a", "b"]).resources(num_learners=2)
+    with config.build_learner_group(spaces=dict.fromkeys("ab", (OBS, DISCRETE))) as group:
+        assert set(group.update_from_batch(batch)) == {"a", ALL_MODULES}
+        assert_alike(group)
+    config = make_config().multi_agent(policies=["a", "b"], policies_to_train=at_random).resources(num_learners=2)
+    with config.build_learner_group(spaces=dict.fromkeys("ab", (OBS, DISCRETE))) as group:
+        for _ in range(8):
+            group.update_from_batch(batch)
+            assert_alike(group)
 
 
 def residue(learner: Any) -> Any:

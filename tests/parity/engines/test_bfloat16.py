@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from support.engines import Case, everything
-from support.sac import BOX, OBS, sac_batch
+from support.sac import BOX, CHOICE, OBS, sac_batch, sac_config
 from unison import SACConfig
 from unison.types import ALL_MODULES
 
@@ -62,3 +62,28 @@ def test_values_far_from_zero(offset: float) -> None:
     batch["rewards"] += np.float32(0.01 * offset)
     results = learner.update_from_batch(batch, minibatch_size=32)
     assert results[ALL_MODULES]["engine"] == "xla", results[ALL_MODULES]
+
+
+@pytest.mark.parametrize(
+    "case", [{"rows": 30}, {"model": {"lstm_size": 8, "cell": "gru"}, "time": 3, "rows": 8, "minibatch": 12}]
+)
+def test_rounding_is_not_taken_for_a_wrong_program(case: dict[str, Any]) -> None:
+    """Adam's first step takes the sign of a gradient alone, which rounding may turn."""
+    made = Case(**case, configure=lambda config: config.framework(precision="bf16"))
+    learner = made.learner("xla")
+    results = [made.update(learner, seed)[ALL_MODULES] for seed in range(2)]
+    assert (results[1]["engine"], results[1].get("engine_reason")) == ("xla", None)
+
+
+@pytest.mark.parametrize("engine", ["eager", "xla"])
+def test_choices_have_their_log_probabilities_in_float32(engine: str) -> None:
+    """At 1.1 nats a step of bfloat16 is 0.008, a third of what the temperature is learned from."""
+    found: dict[str, Any] = {}
+    for precision in ("float32", "bf16"):
+        config = sac_config(shuffle_batch_per_epoch=False).framework(engine=engine, precision=precision)
+        learner = config.build_learner(spaces={"default_policy": (OBS, CHOICE)})
+        results = learner.update_from_batch(sac_batch(64, 0, CHOICE))
+        assert results[ALL_MODULES]["engine"] == engine, results[ALL_MODULES]
+        found[precision] = results["default_policy"]
+    for name in ("entropy", "gradients_alpha_global_norm"):
+        np.testing.assert_allclose(found["bf16"][name], found["float32"][name], rtol=1e-3)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from support.episodes import make_episode
 from support.learners import BOX, assert_same, differ, make_columns, make_config, make_learner, weights
 from unison import ALL_MODULES, MultiAgentBatch, SampleBatch
 from unison.algorithms import PPOLearner
@@ -130,6 +131,21 @@ def test_frozen_modules_stay_bit_identical() -> None:
     results = learner.update_from_batch({"a": make_columns(16), "b": make_columns(16)}, num_iters=3)
     assert {name.split("/")[0] for name in differ(before, weights(learner))} == {"a"}
     assert "b" not in results
+
+
+@pytest.mark.parametrize("source", ["batch", "episodes"])
+def test_a_rule_of_what_trains_is_asked_once_for_each_module(source: str) -> None:
+    """Else one that draws would be asked until it says no."""
+    asked: list[str] = []
+    config = make_config().multi_agent(
+        policies={"a", "b"}, policies_to_train=lambda module_id, batch: asked.append(module_id) is None
+    )
+    learner = make_learner(config, module_ids=("a", "b"))
+    if source == "batch":
+        learner.update_from_batch({"a": make_columns(4), "b": make_columns(4)})
+    else:
+        learner.update_from_episodes([make_episode(8, 0, module_id=module_id) for module_id in "ab"])
+    assert sorted(asked) == ["a", "b"]
 
 
 BAD_BATCHES: dict[str, tuple[Any, str]] = {

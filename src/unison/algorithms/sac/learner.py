@@ -30,7 +30,7 @@ from unison.losses import (
     temperature_loss,
     twin_critic_loss,
 )
-from unison.modules.distributions import SquashedGaussian
+from unison.modules.distributions import Categorical, Distribution, SquashedGaussian
 from unison.registry import register
 from unison.types import ModuleID, tree_leaves
 
@@ -196,8 +196,7 @@ class SACLearner(TorchLearner):
             if isinstance(distribution, SquashedGaussian):
                 actions, logp = distribution.actions_of(batch[NEXT_NOISE])
                 return soft_value(module.target_values(following, actions), logp, alpha)
-            logps = fwd_out[NEXT_ACTION_DIST_INPUTS].log_softmax(-1)
-            return discrete_soft_value(module.target_values(following, None), logps, alpha)
+            return discrete_soft_value(module.target_values(following, None), _log_probs(distribution), alpha)
 
     def _policy_values(
         self, module: SACModule, batch: Mapping[str, Any], fwd_out: Mapping[str, Any], alpha: Tensor
@@ -207,7 +206,7 @@ class SACLearner(TorchLearner):
         if isinstance(distribution, SquashedGaussian):
             actions, logp = distribution.actions_of(batch[NOISE])
             return soft_value(module.values_held(batch[Columns.OBS], actions), logp, alpha), logp
-        logps = fwd_out[Columns.ACTION_DIST_INPUTS].log_softmax(-1)
+        logps = _log_probs(distribution)
         return discrete_soft_value(fwd_out[QS].detach(), logps, alpha), (logps.exp() * logps).sum(-1)
 
     def _sac_module(self, module_id: ModuleID) -> SACModule:
@@ -218,6 +217,12 @@ class SACLearner(TorchLearner):
                 "subclass of it, or leave it out of policies_to_train."
             )
         return module
+
+
+def _log_probs(distribution: Distribution) -> Tensor:
+    """The log-probability [B, n] of each choice, in float32 at least, however the network rounds."""
+    assert isinstance(distribution, Categorical)
+    return distribution.log_probs
 
 
 def _target_entropy(module: SACModule, config: AlgorithmConfig) -> float:

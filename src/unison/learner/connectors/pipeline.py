@@ -7,6 +7,7 @@ from unison.data.rollout import Rollout, chunks_by_module, make_rollout
 from unison.data.tensors import TensorColumns
 from unison.errors import BatchError
 from unison.learner.connectors.connector import LearnerConnector
+from unison.learner.update import choose_trained
 from unison.types import ModuleID
 
 if TYPE_CHECKING:
@@ -23,15 +24,13 @@ def episodes_to_columns(learner: "TorchLearner", episodes: Sequence[Any]) -> tup
         BatchError: no episode has a step, or one belongs to an unknown module.
     """
     chunks, env_steps = chunks_by_module(episodes)
+    if unknown := chunks.keys() - learner.module.keys():
+        raise BatchError(
+            f"Episodes belong to module '{min(unknown)}', which is unknown. Known modules: "
+            f"{sorted(learner.module.keys())}. Add it with add_module(), or correct the policy_mapping_fn."
+        )
     columns: dict[ModuleID, TensorColumns] = {}
-    for module_id, parts in chunks.items():
-        if module_id not in learner.module:
-            raise BatchError(
-                f"Episodes belong to module '{module_id}', which is unknown. Known modules: "
-                f"{sorted(learner.module.keys())}. Add it with add_module(), or correct the policy_mapping_fn."
-            )
-        if not learner.is_trained(module_id, episodes):
-            continue
+    for module_id, parts in choose_trained(learner, chunks, episodes).items():
         module = learner.module[module_id]
         rollout = make_rollout(parts, learner.device)
         given: Sequence[LearnerConnector] = learner.config.learner_connectors or ()

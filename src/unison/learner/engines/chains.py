@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unison.data.plan import MinibatchPlan
 from unison.data.tensors import TensorColumns
+from unison.learner.collective import Collective, gather_objects
 from unison.learner.engines.program import Matrix, Program
 from unison.learner.engines.traced import TracedStep
 from unison.learner.engines.watching import Attributes
@@ -52,6 +53,12 @@ class Entry:
                 self.traced, self.refusal = None, result
             else:
                 self.program = result
+
+
+def agreed(entry: Entry, collective: Collective) -> Entry:
+    """An entry that all ranks have just made: none has a program unless all do, for another engine rounds elsewhere."""
+    refusals = gather_objects(collective, entry.refusal)
+    return next((Entry(refusal=refusal) for refusal in refusals if refusal is not None), entry)
 
 
 @dataclass

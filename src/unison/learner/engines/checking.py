@@ -9,15 +9,13 @@ from unison.learner.engines.feed import Feed
 from unison.learner.engines.program import Program
 from unison.learner.engines.traced import TracedStep
 
-_TOLERANCE = 0.05
-
 
 def disagreement(program: Program, traced: TracedStep, feed: Feed) -> str | None:
     """How a program's first step differs from the step that was traced, or None.
 
     Each piece of state is judged by the length of the difference over the length of the step: an
     optimizer such as Adam blows a gradient of rounding error up to a whole step, so single entries
-    may differ where there is nothing to learn.
+    may differ where there is nothing to learn; in half precision many.
 
     Args:
         program: the compiled step.
@@ -30,18 +28,13 @@ def disagreement(program: Program, traced: TracedStep, feed: Feed) -> str | None
     for number, (new, before, after) in enumerate(zip(state, example.before, example.after, strict=True)):
         if not traced.scratch[number]:
             differing = difference(new, before, after)
-            if differing > tolerance(after):
+            if differing > traced.tolerance:
                 return f"state {number} of shape {list(after.shape)} differs by {differing:.1%} of the step"
     for number, (mine, theirs) in enumerate(zip(outputs.metrics[0], example.metrics, strict=True)):
         mine, wanted = float(mine), float(theirs)
-        if wanted == wanted and mine != wanted and not abs(mine - wanted) <= 1e-4 + tolerance(theirs) * abs(wanted):
+        if wanted == wanted and mine != wanted and not abs(mine - wanted) <= 1e-4 + traced.tolerance * abs(wanted):
             return f"metric {number} is {mine} instead of {wanted}"
     return None
-
-
-def tolerance(tensor: Tensor) -> float:
-    """The difference that is let pass in a tensor of this dtype."""
-    return _TOLERANCE if tensor.dtype in (torch.float32, torch.float64) else 4 * _TOLERANCE
 
 
 def difference(new: Tensor, before: Tensor, after: Tensor) -> float:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from unison.data.plan import MinibatchPlan
 from unison.data.tensors import TensorColumns
 from unison.learner.collective import Collective
-from unison.learner.engines.chains import Chain, Entry, gathered_metrics, kinds, metrics_by_step, shape_key
+from unison.learner.engines.chains import Chain, Entry, agreed, gathered_metrics, kinds, metrics_by_step, shape_key
 from unison.learner.engines.checking import disagreement
 from unison.learner.engines.eager import EagerEngine, EagerPass
 from unison.learner.engines.engine import BeforeChange, Engine
@@ -251,8 +251,9 @@ class CompiledEngine(Engine, ABC):
             if self._sightings[key] < 2 and not (is_main and first):
                 return Entry()
             retraces = entry.retraces if entry is not None else 0
-            entry = self._entries[key] = self._make(learner, plan, columns, chain, signature, shared)
+            entry = agreed(self._make(learner, plan, columns, chain, signature, shared), learner.collective)
             entry.retraces = retraces
+            self._entries[key] = entry
         return entry
 
     def _outdated(self, entry: Entry) -> Entry:

@@ -77,6 +77,7 @@ class _InductorProgram(Program):
         self.make = id(function)
         self.gathers = traced.gathers
         self.kept = [not scratch for scratch in traced.scratch]
+        self.tolerance = traced.tolerance
         function.for_modules(1)
 
     def run(self, state: Sequence[Tensor], captured: Sequence[Tensor], feed: Feed) -> Outputs:

@@ -33,6 +33,8 @@ class Program(ABC):
     """Programs of the same make do the same on tensors of their own."""
     kept: Sequence[bool]
     """Of each piece of state, whether it counts after the step; what does not is scratch."""
+    tolerance: float
+    """How far another way to compute a step may be off, in lengths of the step."""
 
     @abstractmethod
     def run(self, state: Sequence[Tensor], captured: Sequence[Tensor], feed: Feed) -> Outputs:

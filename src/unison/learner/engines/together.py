@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unison.learner.engines.checking import difference, tolerance
+from unison.learner.engines.checking import difference
 from unison.learner.engines.engine import BeforeChange, no_copies
 from unison.learner.engines.feed import Feed
 from unison.learner.engines.program import Job, Outputs
@@ -91,7 +91,7 @@ def stacked(tensors: Sequence[Tensor], places: int, axis: int = 0) -> Tensor:
 
 def _disagreement(job: Job, before: Sequence[Tensor], alone: Job) -> str | None:
     for number, (new, old, wanted) in enumerate(zip(job.state, before, alone.state, strict=True)):
-        if job.program.kept[number] and difference(new, old, wanted) > tolerance(wanted):
+        if job.program.kept[number] and difference(new, old, wanted) > job.program.tolerance:
             return f"state {number} of shape {list(wanted.shape)} is not what the module gets alone"
     return None
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from unison.data.tensors import TensorColumns
@@ -23,6 +24,9 @@ from unison.learner.metrics import MetricKey
 
 if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
+
+_HALF = (torch.bfloat16, torch.float16)
+_TOLERANCE, _HALF_TOLERANCE = 0.05, 0.5
 
 
 @dataclass
@@ -92,6 +96,13 @@ class TracedStep:
     def captured(self) -> list[Tensor]:
         """The storages that it only reads, and the constants."""
         return [*(self.bindings.storages[s] for s in self.graph.captured), self.graph.constants]
+
+    @cached_property
+    def tolerance(self) -> float:
+        """How far another way to compute the step may be off, in lengths of the step: by its least precise numbers."""
+        values = (node.meta.get("val") for node in self.graph.module.graph.nodes)
+        is_half = any(isinstance(value, Tensor) and value.dtype in _HALF for value in values)
+        return _HALF_TOLERANCE if is_half else _TOLERANCE
 
     @cached_property
     def gathers(self) -> list[tuple[int, int] | None]:

@@ -97,6 +97,7 @@ class _XlaProgram(Program):
         self.function = function
         self.make = id(function)
         self.kept = [not scratch for scratch in traced.scratch]
+        self.tolerance = traced.tolerance
         self._state: list[Tensor] = []
         self._memory: list[Array] = []
 
