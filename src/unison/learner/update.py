@@ -16,6 +16,7 @@ from unison.errors import BatchError, NonFiniteError
 from unison.learner.collective import gather_objects
 from unison.learner.held import held_parameters
 from unison.learner.metrics import NUM_MODULE_STEPS_TRAINED, MetricKey, StepMetrics, reduce_steps
+from unison.learner.random_numbers import own_random_numbers
 from unison.learner.snapshot import Snapshot
 from unison.learner.step import StepContext
 from unison.types import ALL_MODULES, ModuleID, tree_items, tree_leaves
@@ -49,27 +50,12 @@ def run_update(
     lifetime = learner.counters["num_env_steps_trained_lifetime"] + env_steps
     steps_so_far = {NUM_ENV_STEPS_SAMPLED_LIFETIME: lifetime, **(timesteps or {})}
     try:
-        has_hooks = learner.has_own("before_gradient_based_update") or learner.has_own("complete_columns")
-        if has_hooks:
-            snapshot.take()  # Hooks may do anything, such as set a learning rate.
-        learner.before_gradient_based_update(timesteps=steps_so_far)
-        if columns:
-            columns = learner.complete_columns(columns)
-            if has_hooks:
-                learner.optimizers.check()
-                for slot in learner.optimizers.active(columns):
-                    slot.sync()
-            learner.engine.runs += 1
-            steps = learner.engine.run(learner, plan, columns, snapshot.take)
-            learner.results = _results(learner, columns, steps, num_iters)
-        else:
-            snapshot.take()
-            learner.results = {ALL_MODULES: {}}
-        _count_observations(learner, columns)
-        stepped = time.perf_counter()
-        learner.counters["num_updates"] += 1
-        learner.counters["num_env_steps_trained_lifetime"] = lifetime
-        learner.after_gradient_based_update(timesteps=steps_so_far)
+        with own_random_numbers(learner):
+            learner.results = _train(learner, plan, columns, num_iters, steps_so_far, snapshot)
+            stepped = time.perf_counter()
+            learner.counters["num_updates"] += 1
+            learner.counters["num_env_steps_trained_lifetime"] = lifetime
+            learner.after_gradient_based_update(timesteps=steps_so_far)
     except BaseException:
         snapshot.restore()
         raise
@@ -85,6 +71,33 @@ def run_update(
     }
     # Of its own: what the caller does with it changes nothing here.
     return {module_id: dict(values) for module_id, values in learner.results.items()}
+
+
+def _train(
+    learner: "TorchLearner",
+    plan: MinibatchPlan,
+    columns: Mapping[ModuleID, TensorColumns],
+    num_iters: int,
+    steps_so_far: Mapping[str, int],
+    snapshot: Snapshot,
+) -> dict[ModuleID, dict[str, Any]]:
+    """The hooks before, all steps, and what modules count in the batch; gives the results."""
+    has_hooks = learner.has_own("before_gradient_based_update") or learner.has_own("complete_columns")
+    if has_hooks:
+        snapshot.take()  # Hooks may do anything, such as set a learning rate.
+    learner.before_gradient_based_update(timesteps=steps_so_far)
+    if not columns:
+        snapshot.take()
+        return {ALL_MODULES: {}}
+    columns = learner.complete_columns(columns)
+    if has_hooks:
+        learner.optimizers.check()
+        for slot in learner.optimizers.active(columns):
+            slot.sync()
+    learner.engine.runs += 1
+    results = _results(learner, columns, learner.engine.run(learner, plan, columns, snapshot.take), num_iters)
+    _count_observations(learner, columns)
+    return results
 
 
 def _keep(learner: "TorchLearner", snapshot: Snapshot) -> None:

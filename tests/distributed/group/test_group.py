@@ -101,6 +101,22 @@ def test_all_ranks_train_the_modules_that_the_first_one_says() -> None:
             assert_alike(group)
 
 
+class Noisy(PPOLearner):
+    def postprocess_gradients(self, gradients: Any) -> Any:
+        return {ref: g + 0.1 * torch.randn_like(g) for ref, g in super().postprocess_gradients(gradients).items()}
+
+
+def test_all_ranks_draw_alike_whatever_they_drew_before_and_after_a_loss() -> None:
+    config = make_config(learner_class=Noisy).resources(num_learners=2)
+    with config.build_learner_group(spaces={"default_policy": (OBS, DISCRETE)}) as group:
+        pids = group.foreach_learner(lambda learner: (torch.rand(learner.collective.rank + 1), os.getpid())[1])
+        group.update_from_batch(make_columns(16))
+        assert_alike(group)
+        os.kill(pids[1], signal.SIGKILL)
+        group.update_from_batch(make_columns(16, 1))
+        assert_alike(group)
+
+
 def residue(learner: Any) -> Any:
     """What a Learner keeps by module, and the tensors of its process."""
     gc.collect()
