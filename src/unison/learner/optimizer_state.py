@@ -1,5 +1,6 @@
 """The state of one optimizer as plain data, and back, checked before anything changes."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -68,6 +69,8 @@ def check_slot_state(slot: OptimizerSlot, state: Mapping[str, Any], foreign: Col
             f"{where} has {len(slot.optimizer.param_groups)} param groups, but the state has {len(state['settings'])}."
         )
     for options in state["settings"]:
+        if not _is_rate(options.get("lr")):
+            raise StateError(f"{where}: the learning rate must be a finite number from 0, not {options.get('lr')!r}.")
         reason = slot.rule and slot.rule.refusal(options)
         if reason is not None:
             raise StateError(f"{where} was registered otherwise than the one of the state, which has {reason}.")
@@ -88,6 +91,13 @@ def check_slot_state(slot: OptimizerSlot, state: Mapping[str, Any], foreign: Col
                     f"{where}: '{moment}' of parameter '{name}' has shape {tuple(np.shape(value))} in the state, but "
                     f"the parameter has {tuple(param.shape)}."
                 )
+
+
+def _is_rate(value: Any) -> bool:
+    try:
+        return 0 <= float(value) < math.inf
+    except (TypeError, ValueError):
+        return False
 
 
 def lend_moments(

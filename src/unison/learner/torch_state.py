@@ -1,16 +1,19 @@
 """How a PyTorch Learner gives and takes its state."""
 
+import copy
 from abc import ABC
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from unison.checkpoint import read_checkpoint, read_manifest, write_checkpoint
+from unison.errors import StateError, UnisonError
 from unison.learner import saving
 from unison.learner import state as learner_state
 from unison.learner.learner import Learner
 from unison.learner.learner_state import ModuleChoice, SettingsSource
 from unison.learner.loading import LoadOptions, load
+from unison.learner.memento import resume, take_memento
 from unison.modules import RLModule
 from unison.types import ModuleID
 
@@ -43,7 +46,19 @@ class TorchState(Learner, ABC):
 
     def set_state(self, state: Mapping[str, Any], *, module_ids: ModuleChoice = None) -> None:
         """See Learner.set_state."""
-        learner_state.set_state(self._whole, learner_state.chosen_part(state, module_ids))
+        chosen = learner_state.chosen_part(state, module_ids)
+        for slot in self._whole.optimizers.slots.values():
+            slot.sync()  # something may have replaced a parameter's tensor
+        before = copy.deepcopy(take_memento(self._whole))
+        try:
+            learner_state.set_state(self._whole, chosen)
+        except BaseException as error:
+            resume(self._whole, before)
+            if isinstance(error, UnisonError) or not isinstance(error, Exception):
+                raise
+            raise StateError(
+                f"This is no state of this Learner ({type(error).__name__}: {error}). Nothing was changed."
+            ) from error
 
     def get_module_state(
         self, module_ids: Collection[ModuleID] | None = None, inference_only: bool = False

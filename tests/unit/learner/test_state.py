@@ -119,6 +119,20 @@ MISFITS: dict[str, Any] = {
         StateError,
         r"'exp_avg' of parameter 'encoder\.layers\.0\.weight' has shape \(3, 4\)",
     ),
+    "a rate that is no number": (lambda s: _change_setting(s, "lr", "x"), StateError, "rate must be a finite number"),
+    "a rate below 0": (lambda s: _change_setting(s, "lr", -1.0), StateError, "rate must be a finite number"),
+    "betas that are none": (lambda s: _change_setting(s, "betas", None), StateError, "no state of this Learner"),
+    "an infinite count": (
+        lambda s: {**s, "learner": {**s["learner"], "counters": {"num_updates": float("inf")}}},
+        StateError,
+        "'num_updates' must be finite",
+    ),
+    "a count below 0": (
+        lambda s: {**s, "learner": {**s["learner"], "schedule_step": -1}},
+        StateError,
+        "schedule_step must be finite, and a count not negative",
+    ),
+    "no part at all": (lambda s: {**s, "learner": None}, StateError, "no state of this Learner"),
     "another optimizer": (lambda s: _change_class(s, "SGD"), StateError, "is Adam, but the state is of SGD"),
 }
 
@@ -129,6 +143,11 @@ def _change(state: Any, part: str, name: str, value: Any) -> Any:
 
 def _slot(state: Any) -> Any:
     return state["optimizer"]["default_policy"]["default_optimizer"]
+
+
+def _change_setting(state: Any, name: str, value: Any) -> Any:
+    settings = [{**options, name: value} for options in _slot(state)["settings"]]
+    return {**state, "optimizer": {"default_policy": {"default_optimizer": {**_slot(state), "settings": settings}}}}
 
 
 def _change_moment(state: Any, name: str, value: Any) -> Any:
