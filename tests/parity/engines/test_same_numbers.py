@@ -1,12 +1,14 @@
 """Every engine leaves the numbers of the eager one, after some hundred steps."""
 
 import shutil
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from support.engines import IMAGE, TORQUES, Case, run_both, with_encoders
+from support.engines import IMAGE, TORQUES, Case, everything, run_both, with_encoders
 from unison.algorithms import PPOLearner
 
 
@@ -173,3 +175,22 @@ def test_xla_agrees(name: str) -> None:
 @pytest.mark.parametrize("name", INDUCTOR)
 def test_inductor_agrees(name: str) -> None:
     run_both(CASES[name], "inductor")
+
+
+@pytest.mark.parametrize("engine", ["interpreted", "xla"])
+def test_a_restored_learner_goes_on_bit_for_bit(engine: str, tmp_path: Path) -> None:
+    """Though it has yet to compile what the saved one had: also minibatches that are smaller than the others."""
+    if engine == "xla":
+        pytest.importorskip("jax")
+    case = Case(rows=30)
+    learner, restored = case.learner(engine), case.learner(engine)
+    for seed in range(3):
+        case.update(learner, seed)
+    learner.save_state(tmp_path / "state")
+    restored.load_state(tmp_path / "state")
+    for seed in range(3, 6):
+        case.update(learner, seed)
+        case.update(restored, seed)
+    saved, found = everything(learner), everything(restored)
+    for name, value in saved.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)

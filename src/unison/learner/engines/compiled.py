@@ -216,9 +216,11 @@ class CompiledEngine(Engine, ABC):
         for only in groups:
             windows = windows_of_pass(plan, learner.collective.rank, learner.collective.world_size, only)
             chain = Chain([only] if only is not None else list(columns), windows)
-            counts = Counter(window.signature for window in windows)
-            main = max(counts, key=lambda signature: counts[signature])
-            chain.entries = {s: self._entry(learner, plan, columns, chain, s, is_main=s == main) for s in counts}
+            signatures = dict.fromkeys(window.signature for window in windows)
+            kind = kinds(columns, chain.modules)
+            # Shapes that never come again are not worth a program, but the first ones most likely do.
+            is_first = not any(key[-1] == kind and entry.program for key, entry in self._entries.items())
+            chain.entries = {s: self._entry(learner, plan, columns, chain, s, is_first=is_first) for s in signatures}
             chains.append(chain)
         if split and couplings([e.traced for e in _entries(chains) if e.traced is not None]):
             self._is_joint = True
@@ -233,7 +235,7 @@ class CompiledEngine(Engine, ABC):
         chain: Chain,
         signature: Any,
         *,
-        is_main: bool,
+        is_first: bool,
     ) -> Entry:
         if not signature[-1]:
             return Entry(refusal="a minibatch has fewer rows than there are Learners")
@@ -246,9 +248,7 @@ class CompiledEngine(Engine, ABC):
             entry = self._outdated(entry)
             self._entries[key] = entry
         if entry is None or (entry.traced is None and entry.refusal is None):
-            # Shapes that never come again are not worth a program, but the first one most likely does.
-            first = not any(k[-1] == kind and e.program for k, e in self._entries.items())
-            if self._sightings[key] < 2 and not (is_main and first):
+            if self._sightings[key] < 2 and not is_first:
                 return Entry()
             retraces = entry.retraces if entry is not None else 0
             entry = agreed(self._make(learner, plan, columns, chain, signature, shared), learner.collective)
