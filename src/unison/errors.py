@@ -26,7 +26,7 @@ class ModuleError(UnisonError, ValueError):
 
 
 class OptimizerError(UnisonError, ValueError):
-    """An optimizer is unknown, registered twice, or owns a parameter it may not own."""
+    """An optimizer is unknown, registered twice, owns a parameter it may not own, or has a wrong learning rate."""
 
 
 class NonFiniteError(UnisonError, ArithmeticError):

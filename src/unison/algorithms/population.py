@@ -6,11 +6,12 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from unison.config import AlgorithmConfig
+from unison.config import AlgorithmConfig, checked_should_update
 from unison.data.multi_agent_episode import PolicyMapping
 from unison.errors import ConfigError, ModuleError
 from unison.learner import TorchLearner
 from unison.learner.learner import ShouldUpdate
+from unison.learner.setup import check_addition, check_exists
 from unison.learner_group import LearnerGroup
 from unison.modules import SingleAgentRLModuleSpec
 from unison.registry import lookup
@@ -63,13 +64,15 @@ class Population(ABC):
             policy_mapping_fn: who acts for which agent in all episodes from now on; None: as before.
 
         Raises:
-            ModuleError: the id is taken, or policies_to_train names a module that does not exist.
+            ModuleError: the id is taken or can be none, or policies_to_train names a module that does not exist.
             ConfigError: a setting is wrong, or agents have different spaces and the spec does not say which it has.
         """
         self._check_is_running()
         if policy_mapping_fn is not None:
             self._check_has_many_agents()
-        _check_trained(policies_to_train, [*self.module_ids, module_id])
+        known = self.module_ids
+        check_addition(module_id, SingleAgentRLModuleSpec() if module_spec is None else module_spec, known)
+        trained = checked_should_update(policies_to_train, [*known, module_id])
         spec = self._completed(module_id, module_spec)
         self.learner_group.add_module(module_id=module_id, module_spec=spec, config_overrides=config_overrides)
         done: list[Runner] = []
@@ -79,8 +82,8 @@ class Population(ABC):
                 done.append(runner)
             self.sync_weights()
             self.modules_changed()
-            if policies_to_train is not None:  # Last: then there is never an old rule to put back.
-                self.learner_group.replace_should_update(policies_to_train)
+            if trained is not None:  # Last: then there is never an old rule to put back.
+                self.learner_group.replace_should_update(trained)
         except BaseException:
             for runner in done:
                 runner.remove_module(module_id)
@@ -104,8 +107,7 @@ class Population(ABC):
         """
         self._check_is_running()
         specs = self._specs()
-        if of not in specs:
-            raise ModuleError(f"There is no module '{of}'. Known: {sorted(specs)}.")
+        check_exists(of, specs)
         weights = self.learner_group.get_weights([of])[of]
         frozen = {**dict(specs[of].model_config or {}), "frozen": True}
         self.add_module(module_id=module_id, module_spec=replace(specs[of], model_config=frozen))
@@ -142,9 +144,8 @@ class Population(ABC):
         if policy_mapping_fn is not None:
             self._check_has_many_agents()
         specs = self._specs()
-        if module_id not in specs:
-            raise ModuleError(f"There is no module '{module_id}'. Known: {sorted(specs)}.")
-        _check_trained(policies_to_train, [known for known in specs if known != module_id])
+        check_exists(module_id, specs)
+        trained = checked_should_update(policies_to_train, [known for known in specs if known != module_id])
         done: list[Runner] = []
         try:
             for runner in self._runners():
@@ -158,15 +159,14 @@ class Population(ABC):
             self.sync_weights()
             raise
         self.modules_changed()
-        if policies_to_train is not None:
-            self.set_policies_to_train(policies_to_train)
+        if trained is not None:
+            self.set_policies_to_train(trained)
         if policy_mapping_fn is not None:
             self.set_policy_mapping_fn(policy_mapping_fn)
 
     def set_policies_to_train(self, policies_to_train: ShouldUpdate) -> None:
         """Say anew which modules train: their ids, a function `(module_id, batch) -> bool`, or None for all."""
         self._check_is_running()
-        _check_trained(policies_to_train, self.module_ids)
         self.learner_group.replace_should_update(policies_to_train)
 
     def set_policy_mapping_fn(self, policy_mapping_fn: PolicyMapping) -> None:
@@ -229,15 +229,6 @@ class Population(ABC):
     def _check_has_many_agents(self) -> None:
         if not self.config.is_multi_agent:
             raise ConfigError("policy_mapping_fn is for environments of many agents; this one has one.")
-
-
-def _check_trained(policies_to_train: ShouldUpdate, module_ids: list[ModuleID]) -> None:
-    """Raise ModuleError if what trains is none of these modules."""
-    if policies_to_train is None or callable(policies_to_train):
-        return
-    unknown = sorted(set(policies_to_train) - set(module_ids))
-    if unknown:
-        raise ModuleError(f"policies_to_train names {unknown}, but the modules are {module_ids}.")
 
 
 def _specs_of(learner: TorchLearner) -> dict[ModuleID, SingleAgentRLModuleSpec]:

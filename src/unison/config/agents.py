@@ -1,11 +1,12 @@
-"""Which module acts for which agent, and the spaces that follow for each module."""
+"""Which module acts for which agent, the spaces that follow for each module, and which of them train."""
 
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from unison.config.pettingzoo_environments import AgentSpaces
+from unison.config.sections import MultiAgentSection
 from unison.config.spaces import Space
-from unison.errors import ConfigError
+from unison.errors import ConfigError, ModuleError
 from unison.types import DEFAULT_MODULE_ID, AgentID, ModuleID
 
 if TYPE_CHECKING:
@@ -14,6 +15,23 @@ if TYPE_CHECKING:
 _PROBES: Final = 100
 """Episodes for which a mapping that may draw lots is asked, to meet all its modules."""
 Mapper = Callable[[AgentID, Any], ModuleID]
+ShouldUpdate = Callable[[ModuleID, Any], bool] | Collection[ModuleID] | None
+"""Which modules train: their ids, a function of id and batch, or None for all."""
+
+
+def checked_should_update(should_update: ShouldUpdate, module_ids: Collection[ModuleID]) -> ShouldUpdate:
+    """What is to take the place of the setting `policies_to_train`, as that would hold it: ids become a tuple.
+
+    Raises:
+        ConfigError: it is nothing that the setting takes.
+        ModuleError: it names a module that is none of `module_ids`.
+    """
+    given: dict[str, Any] = {"policies_to_train": should_update}
+    rule = cast("ShouldUpdate", MultiAgentSection(**given).policies_to_train)
+    unknown = [] if rule is None or callable(rule) else sorted(set(rule) - set(module_ids))
+    if unknown:
+        raise ModuleError(f"policies_to_train names {unknown}, but the modules are {list(module_ids)}.")
+    return rule
 
 
 def policy_mapping(config: "AlgorithmConfig", module_ids: Collection[ModuleID]) -> Mapper:

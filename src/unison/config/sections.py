@@ -21,7 +21,8 @@ from unison.config.optimizer import OptimizerSetting
 from unison.config.schedule import Scheduled
 from unison.config.settings import AnyDict, AnySpace, AnySpec, Function, LearnerClass, Settings
 from unison.config.values import freeze, to_plain
-from unison.types import DEFAULT_MODULE_ID
+from unison.errors import ModuleError
+from unison.types import ALL_MODULES, DEFAULT_MODULE_ID
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 """A number from 0 to 1."""
@@ -145,6 +146,20 @@ class TrainingSection(Section):
     )
 
 
+def check_module_id(module_id: Any) -> None:
+    """Raise `ModuleError` unless it can be the id of a module."""
+    if not isinstance(module_id, str) or not module_id:
+        raise ModuleError(f"{module_id!r} is no module id; give a string that is not empty.")
+    if module_id == ALL_MODULES:
+        raise ModuleError(f"'{ALL_MODULES}' stands for all modules; give this module another id.")
+
+
+def _checked_ids(policies: dict[str, Any]) -> dict[str, Any]:
+    for module_id in policies:
+        check_module_id(module_id)
+    return policies
+
+
 def _by_module_id(policies: Any) -> Any:
     if isinstance(policies, set | frozenset):
         # A set has another order in every process; weights are drawn and gradients laid out in the order of modules.
@@ -156,6 +171,7 @@ Policies = Annotated[
     dict[str, AnySpec | None],
     Field(min_length=1),
     BeforeValidator(_by_module_id),
+    AfterValidator(_checked_ids),
     AfterValidator(freeze),
     Shown("a set, list or dict of module ids"),
 ]

@@ -1,10 +1,10 @@
 """The Learner: modules, losses and optimizers, turned into updates by a chain of hooks."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from unison.config import AlgorithmConfig
+from unison.config import AlgorithmConfig, ShouldUpdate, checked_should_update
 from unison.data import Columns
 from unison.errors import ModuleError, NotBuiltError
 from unison.learner.collective import Alone, Collective
@@ -15,7 +15,6 @@ from unison.modules import MultiAgentRLModule, MultiAgentRLModuleSpec, RLModule,
 from unison.types import ALL_MODULES, DEFAULT_MODULE_ID, ModuleID, ParamRef
 
 ModuleSpec = SingleAgentRLModuleSpec | MultiAgentRLModuleSpec
-ShouldUpdate = Callable[[ModuleID, Any], bool] | Collection[ModuleID] | None
 Results = dict[ModuleID, dict[str, Any]]
 
 
@@ -216,7 +215,7 @@ class Learner(LearnerState):
 
         Raises:
             OptimizerError: the name is taken, a parameter has an optimizer already, is not among
-                those of the optimizer, or belongs to another module.
+                those of the optimizer, or belongs to another module; or a learning rate is wrong.
         """
 
     @abstractmethod
@@ -259,10 +258,10 @@ class Learner(LearnerState):
             module_spec: what to build.
             config_overrides: training settings in which it differs; they come before those that
                 `algorithm_config_overrides_per_module` has for its id.
-            new_should_module_be_updated: replaces the setting `policies_to_train`.
+            new_should_module_be_updated: replaces the setting `policies_to_train`; may name the new module.
 
         Raises:
-            ModuleError: the id is taken.
+            ModuleError: the id is taken or can be none, or `module_spec` is no spec; nothing has changed.
             ConfigError: a setting is wrong, or is the same for all modules.
         """
 
@@ -271,7 +270,16 @@ class Learner(LearnerState):
         """Remove a module with its optimizers, settings and coefficients; an unknown one raises `ModuleError`."""
 
     def replace_should_update(self, should_update: ShouldUpdate) -> None:
-        """Put a rule in place of the setting `policies_to_train`: module ids, or a function of id and batch."""
+        """Put a rule in place of the setting `policies_to_train`: module ids, or a function of id and batch.
+
+        Raises:
+            ConfigError: it is neither of them.
+            ModuleError: it names a module that does not exist.
+        """
+        self.should_update = checked_should_update(should_update, list(self.module))
+
+    def restore_should_update(self, should_update: ShouldUpdate) -> None:
+        """Put a rule back that was checked when it was new; modules that it names may be gone since."""
         self.should_update = should_update
 
     def should_module_be_updated(self, module_id: ModuleID, batch: Any = None) -> bool:

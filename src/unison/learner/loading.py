@@ -46,7 +46,7 @@ class ModuleHolder(Protocol):
     def check_state(self, state: Mapping[str, Any], *, shared: Mapping[ModuleID, Any] | None = None) -> None: ...  # noqa: D102
     def set_state(self, state: Mapping[str, Any]) -> None: ...  # noqa: D102
     def use_own_settings(self, module_ids: Collection[ModuleID] | None = None) -> None: ...  # noqa: D102
-    def replace_should_update(self, should_update: ShouldUpdate) -> None: ...  # noqa: D102
+    def restore_should_update(self, should_update: ShouldUpdate) -> None: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -210,8 +210,8 @@ def _take_over_rule(holder: ModuleHolder, path: str | Path, metadata: Mapping[st
     """Let train whichever modules trained: by the setting `policies_to_train`, or by what had been put in its place."""
     if "policies_to_train" in metadata:
         try:
-            holder.replace_should_update(from_plain(metadata["policies_to_train"]))
+            holder.restore_should_update(from_plain(metadata["policies_to_train"]))
         except ConfigError as error:
             logger.warning("%s: the function that decides which modules train was not saved: %s", path, error)
     elif "config" in metadata:
-        holder.replace_should_update(holder.config.policies_to_train)
+        holder.restore_should_update(holder.config.policies_to_train)

@@ -9,6 +9,7 @@ from torch import Tensor
 from unison.config.schedule import Schedule
 from unison.errors import OptimizerError
 from unison.learner.flat_group import FlatGroup, Parameter, non_finite
+from unison.learner.learning_rates import check_rate
 from unison.learner.update_rules import rule_for
 from unison.types import ModuleID, ParamRef
 
@@ -59,22 +60,27 @@ class OptimizerSlot:
         self.non_finite_steps = torch.zeros((), device=device)
         self.found_non_finite = torch.zeros((), device=device)
 
+    @property
+    def where(self) -> str:
+        """What messages call it."""
+        return f"Optimizer '{self.name}' of module '{self.module_id}'"
+
     def check(self) -> None:
-        """Raise `OptimizerError` if the optimizer has other param groups, or settings that its rule can't honour."""
+        """Raise `OptimizerError` for other param groups, a wrong learning rate, or settings its rule can't honour."""
         groups = self.optimizer.param_groups
-        where = f"Optimizer '{self.name}' of module '{self.module_id}'"
         if self._current_params() != self._registered:
             sizes = [len(params) for params in self._registered], [len(options["params"]) for options in groups]
             raise OptimizerError(
-                f"{where} was registered with {sizes[0]} parameters in its param groups and now has {sizes[1]}, or "
-                "others, or in another order. Put the groups back; give parameters that have no optimizer one of their "
-                "own by register_optimizer(), and let others rest by requires_grad_(False)."
+                f"{self.where} was registered with {sizes[0]} parameters in its param groups and now has {sizes[1]}, "
+                "or others, or in another order. Put the groups back; give parameters that have no optimizer one of "
+                "their own by register_optimizer(), and let others rest by requires_grad_(False)."
             )
         for options in groups:
+            check_rate(options["lr"], self.where)
             reason = self.rule and self.rule.refusal(options)
             if reason is not None:
                 raise OptimizerError(
-                    f"{where} has {reason}, which it did not have when it was registered. Set it back, or before "
+                    f"{self.where} has {reason}, which it did not have when it was registered. Set it back, or before "
                     "register_optimizer() in configure_optimizers_for_module()."
                 )
 

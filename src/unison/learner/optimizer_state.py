@@ -57,7 +57,7 @@ def check_slot_state(slot: OptimizerSlot, state: Mapping[str, Any], foreign: Col
             passed over.
     """
     slot.check()
-    where = f"Optimizer '{slot.name}' of module '{slot.module_id}'"
+    where = slot.where
     missing = {"class", "settings", "moments"} - state.keys()
     if missing:
         raise StateError(f"{where}: the state lacks {sorted(missing)}.")
@@ -229,6 +229,6 @@ def _entry(slot: OptimizerSlot, ref: str, name: str, value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     raise StateError(
-        f"Optimizer '{slot.name}' of module '{slot.module_id}' keeps '{name}' of parameter '{_local(slot, ref)}', a "
+        f"{slot.where} keeps '{name}' of parameter '{_local(slot, ref)}', a "
         f"{type(value).__name__}, which would be lost. Let {type(slot.optimizer).__name__} keep tensors and numbers."
     )

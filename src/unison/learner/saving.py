@@ -51,6 +51,11 @@ def to_parts(state: Mapping[str, Any]) -> dict[str, Any]:
     return parts | {name: state[name] for name in (REST, GROUP) if name in state}
 
 
+def without_group(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a group's state is its Learners'."""
+    return {name: part for name, part in state.items() if name != GROUP}
+
+
 def from_parts(parts: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `to_parts`; parts of others are passed over."""
     state: dict[str, Any] = {"rl_module": {}, "optimizer": {}}

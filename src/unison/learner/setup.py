@@ -1,16 +1,16 @@
 """What a Learner builds itself from: modules, a device, a generator, optimizers."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 
-from unison.config import AlgorithmConfig, make_module_spec
-from unison.errors import ConfigError
+from unison.config import AlgorithmConfig, check_module_id, make_module_spec
+from unison.errors import ConfigError, ModuleError
 from unison.modules import MultiAgentRLModule, MultiAgentRLModuleSpec, RLModule, SingleAgentRLModuleSpec
-from unison.types import DEFAULT_MODULE_ID
+from unison.types import DEFAULT_MODULE_ID, ModuleID
 
 _OPTIMIZERS: dict[str, type[Any]] = {  # Options differ by class.
     "adam": torch.optim.Adam,
@@ -39,6 +39,21 @@ def build_modules(
     wrapped = MultiAgentRLModule()
     wrapped.add_module(DEFAULT_MODULE_ID, module)
     return wrapped
+
+
+def check_addition(module_id: ModuleID, module_spec: Any, known: Collection[ModuleID]) -> None:
+    """Raise `ModuleError` unless a module of this id and spec can be added to those `known`."""
+    check_module_id(module_id)
+    if module_id in known:
+        raise ModuleError(f"Module '{module_id}' exists already; remove it first, or choose another id.")
+    if not isinstance(module_spec, SingleAgentRLModuleSpec):
+        raise ModuleError(f"The spec of module '{module_id}' must be a SingleAgentRLModuleSpec, not {module_spec!r}.")
+
+
+def check_exists(module_id: ModuleID, known: Collection[ModuleID]) -> None:
+    """Raise `ModuleError` unless there is a module of this id."""
+    if module_id not in known:
+        raise ModuleError(f"There is no module '{module_id}'. Known: {sorted(known)}.")
 
 
 def find_device(config: AlgorithmConfig) -> torch.device:

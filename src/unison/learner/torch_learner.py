@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from unison.config import AlgorithmConfig
+from unison.config import AlgorithmConfig, checked_should_update
 from unison.config.schedule import Schedule
 from unison.data.tensors import TensorColumns, split_by_module
-from unison.errors import BatchError, ModuleError, NotBuiltError
+from unison.errors import BatchError, NotBuiltError
 from unison.learner.connectors import LearnerConnector, episodes_to_columns
 from unison.learner.engines import make_engine
 from unison.learner.gradients import ClipFunction, GradientExchange, Gradients, clip_gradients, differentiate
@@ -20,7 +20,7 @@ from unison.learner.metrics import NUM_MODULE_STEPS_TRAINED, StepMetrics
 from unison.learner.optimizer_slot import OptimizerSlot
 from unison.learner.optimizers import Optimizers
 from unison.learner.precision import Precision
-from unison.learner.setup import build_modules, find_device, seed_generator
+from unison.learner.setup import build_modules, check_addition, check_exists, find_device, seed_generator
 from unison.learner.snapshot import Snapshot
 from unison.learner.step import LOSS_SHARE
 from unison.learner.torch_optimization import TorchOptimization
@@ -314,38 +314,37 @@ class TorchLearner(TorchOptimization, TorchState):
         new_should_module_be_updated: ShouldUpdate = None,
     ) -> None:
         """See Learner.add_module."""
-        if module_id in self.module:
-            raise ModuleError(f"Module '{module_id}' exists already; remove it first, or choose another id.")
+        check_addition(module_id, module_spec, self.module)
+        rule = checked_should_update(new_should_module_be_updated, [*self.module, module_id])
         overrides = {**self.config.algorithm_config_overrides_per_module.get(module_id, {}), **(config_overrides or {})}
         config = self.config.with_overrides(overrides, f"config_overrides of module '{module_id}'")
         module: RLModule = module_spec.build().to(self._device)
-        self._module_configs[module_id] = config
-        self.config_overrides[module_id] = overrides
         self.module.add_module(module_id, module)
+        rule_before = self.should_update
         try:
+            self._module_configs[module_id] = config
+            self.config_overrides[module_id] = overrides
             if self._is_module_compatible_with_learner(module):
                 self.configure_optimizers_for_module(module_id, config)
             self._make_coefficients(module_id)
             self._follow_schedules(self.schedule_step, constants=False)
+            if rule is not None:
+                self.replace_should_update(rule)
         except BaseException:
+            self.should_update = rule_before
             self.remove_module(module_id)
             raise
         self.last_snapshot = None
-        if new_should_module_be_updated is not None:
-            self.replace_should_update(new_should_module_be_updated)
 
     def remove_module(self, module_id: ModuleID) -> None:
         """See Learner.remove_module."""
-        if module_id not in self.module:
-            raise ModuleError(f"There is no module '{module_id}'. Known: {sorted(self.module.keys())}.")
+        check_exists(module_id, self.module)
         others = [p for m, other in self.module.items() if m != module_id for p in other.parameters()]
         self.optimizers.remove_module(module_id, keep=others)
         self.last_snapshot = None
         self.module.remove_module(module_id)
-        self._module_configs.pop(module_id, None)
-        self.config_overrides.pop(module_id, None)
-        self.coefficients.pop(module_id, None)
+        for kept in (self._module_configs, self.config_overrides, self.coefficients, self._schedules):
+            kept.pop(module_id, None)
         self.metrics.forget_module(module_id)
         self.engine.forget_module(module_id)
         self.results = {m: found for m, found in self.results.items() if m != module_id}  # Others hold the old dict.
-        self._schedules.pop(module_id, None)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from unison.config import AlgorithmConfig
-from unison.config.schedule import Schedule
 from unison.errors import OptimizerError
 from unison.learner.held import held_parameters
 from unison.learner.learner import Learner
+from unison.learner.learning_rates import check_rate, rate_schedule
 from unison.learner.optimizer_state import DEFAULT_OPTIMIZER, SHARED
 from unison.learner.optimizers import Optimizers
 from unison.learner.setup import make_optimizer
@@ -83,7 +83,8 @@ class TorchOptimization(Learner, ABC):
         self._check_registered_optimizer(optimizer, params)
         known = self._param_refs()
         refs = {self._find_ref(p, known, module_id): p for p in params}
-        schedule = None if lr_or_lr_schedule is None else Schedule(lr_or_lr_schedule)
+        where = f"Optimizer '{optimizer_name}' of module '{module_id}'"
+        schedule = None if lr_or_lr_schedule is None else rate_schedule(lr_or_lr_schedule, where)
         if schedule is not None:
             self._set_optimizer_lr(optimizer, float(schedule.value(0)))
         users = self._users()
@@ -116,7 +117,9 @@ class TorchOptimization(Learner, ABC):
         return float(optimizer.param_groups[0]["lr"])
 
     def _set_optimizer_lr(self, optimizer: torch.optim.Optimizer, lr: float) -> None:
-        """Set the learning rate of all param groups; the next update applies it."""
+        """Set the learning rate of all param groups; the next update applies it. A wrong one: `OptimizerError`."""
+        known = (slot.where for slot in self.optimizers.slots.values() if slot.optimizer is optimizer)
+        check_rate(lr, next(known, f"This {type(optimizer).__name__}"))
         for options in optimizer.param_groups:
             if isinstance(options["lr"], Tensor):
                 options["lr"].fill_(lr)

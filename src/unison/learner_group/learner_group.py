@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Self
 
 from unison.checkpoint import write_checkpoint
-from unison.config import AlgorithmConfig
-from unison.errors import LearnerGroupError, ModuleError
+from unison.config import AlgorithmConfig, checked_should_update
+from unison.errors import LearnerGroupError
 from unison.learner.learner import ModuleSpec, Results, ShouldUpdate
 from unison.learner.learner_state import ModuleChoice, SettingsSource
 from unison.learner.loading import LoadOptions, load
-from unison.learner.saving import GROUP, to_parts
+from unison.learner.saving import GROUP, to_parts, without_group
+from unison.learner.setup import check_addition, check_exists
 from unison.learner.state import COMPONENTS, chosen_part
 from unison.learner_group.inline import InlineTransport
 from unison.learner_group.module_checkpoints import gather_module_states
@@ -143,7 +144,7 @@ class LearnerGroup:
         """Raise what `set_state` would, and change nothing; see Learner.check_state."""
         if GROUP in state:
             checked_counts(state[GROUP])
-        self._ask_one("check_state", state=_of_learner(state), shared=shared)
+        self._ask_one("check_state", state=without_group(state), shared=shared)
 
     def set_state(self, state: Mapping[str, Any], *, module_ids: ModuleChoice = None) -> None:
         """Give all Learners this state; a misfit raises `StateError` and changes nothing; see Learner.set_state."""
@@ -152,7 +153,7 @@ class LearnerGroup:
             self._updates.finish_all()
             counts = checked_counts(chosen.get(GROUP, self._updates.get_counts()))
             version = self.weights_version
-            self._change_all("set_state", state=_of_learner(chosen))
+            self._change_all("set_state", state=without_group(chosen))
             counters = chosen.get("learner", {}).get("counters", {})
             self._updates.num_updates = int(counters.get("num_updates", self._updates.num_updates))
             self._updates.counts = counts
@@ -212,9 +213,10 @@ class LearnerGroup:
         new_should_module_be_updated: ShouldUpdate = None,
     ) -> None:
         """Add a module to all Learners, with the same first weights, or to none."""
+        known = self.get_module_ids()
+        check_addition(module_id, module_spec, known)
+        rule = checked_should_update(new_should_module_be_updated, [*known, module_id])
         arguments = {"module_id": module_id, "module_spec": module_spec, "config_overrides": config_overrides}
-        if module_id in self.get_module_ids():
-            raise ModuleError(f"Module '{module_id}' exists already; remove it first, or choose another id.")
         with self._running.turns:
             self._factory.added[module_id] = arguments  # Before the call: a rank that is lost in it comes back with it.
             try:
@@ -222,8 +224,8 @@ class LearnerGroup:
                 if len(self) > 1:
                     state = self._ask_one("get_module_state", module_ids=[module_id])
                     self._change_all("set_module_state", state=state)
-                if new_should_module_be_updated is not None:
-                    self.replace_should_update(new_should_module_be_updated)
+                if rule is not None:
+                    self.replace_should_update(rule)
             except BaseException:
                 del self._factory.added[module_id]
                 self._updates.undo("drop_module", module_id)
@@ -232,9 +234,7 @@ class LearnerGroup:
 
     def remove_module(self, module_id: ModuleID) -> None:
         """Remove a module from all Learners; an unknown one raises `ModuleError`."""
-        known = self.get_module_ids()
-        if module_id not in known:
-            raise ModuleError(f"There is no module '{module_id}'. Known: {known}.")
+        check_exists(module_id, self.get_module_ids())
         with self._running.turns:
             self._running.call("drop_module", module_id)
             if self._factory.added.pop(module_id, None) is None:
@@ -244,14 +244,21 @@ class LearnerGroup:
     def replace_should_update(self, should_update: ShouldUpdate) -> None:
         """Put a rule in place of the setting `policies_to_train`; see Learner.replace_should_update."""
         with self._running.turns:
-            before, self._factory.should_update = self._factory.should_update, should_update
-            try:
-                self._change_all("replace_should_update", should_update=should_update)
-            except BaseException:
-                self._factory.should_update = before
-                undone = {"should_update": before}
-                self._updates.undo("change", self._updates.num_changes, "replace_should_update", undone)
-                raise
+            self._put_rule("replace_should_update", checked_should_update(should_update, self.get_module_ids()))
+
+    def restore_should_update(self, should_update: ShouldUpdate) -> None:
+        """Put a rule back that was checked when it was new; see Learner.restore_should_update."""
+        with self._running.turns:
+            self._put_rule("restore_should_update", should_update)
+
+    def _put_rule(self, method: str, rule: ShouldUpdate) -> None:
+        before, self._factory.should_update = self._factory.should_update, rule
+        try:
+            self._change_all(method, should_update=rule)
+        except BaseException:
+            self._factory.should_update = before
+            self._updates.undo("change", self._updates.num_changes, "restore_should_update", {"should_update": before})
+            raise
 
     @property
     def should_update(self) -> ShouldUpdate:
@@ -341,8 +348,3 @@ class LearnerGroup:
 
     def _change_all(self, method: str, **arguments: Any) -> None:
         self._running.change("change", method, arguments)
-
-
-def _of_learner(state: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a group's state is its Learners'."""
-    return {name: part for name, part in state.items() if name != GROUP}

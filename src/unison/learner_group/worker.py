@@ -53,7 +53,7 @@ class LearnerFactory:
             learner.remove_module(module_id)
         for arguments in self.added.values():
             learner.add_module(**arguments)
-        learner.replace_should_update(self.should_update)
+        learner.restore_should_update(self.should_update)
         # Learners are alike: one of them writes down what it has learned.
         return LearnerWorker(learner, context.legacy if context.rank == 0 else None)
 

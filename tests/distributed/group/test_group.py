@@ -175,7 +175,7 @@ def test_a_module_that_one_learner_refuses_leaves_the_rule_as_it_was(pair: Learn
         pair.add_module(module_id="new", module_spec=spec, new_should_module_be_updated=["new"])
     assert pair.foreach_learner(refuse, rank=-1) == [None, None]
     pair.add_module(module_id="new", module_spec=spec, new_should_module_be_updated=["new"])
-    assert pair.foreach_learner(refuse, rank=-1) == [["new"], ["new"]]
+    assert pair.foreach_learner(refuse, rank=-1) == [("new",), ("new",)]
     pair.replace_should_update(None)
     pair.remove_module("new")
 

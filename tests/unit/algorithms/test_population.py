@@ -116,6 +116,10 @@ def test_a_module_joins_and_trains_with_settings_of_its_own(algorithm: Any) -> N
     assert equal(weights(algorithm, "new"), before)
     with pytest.raises(ModuleError, match=r"names \['nobody'\]"):
         algorithm.set_policies_to_train(["nobody"])
+    with pytest.raises(ConfigError, match="policies_to_train='main' is not allowed"):
+        algorithm.set_policies_to_train("main")
+    with pytest.raises(ModuleError, match="3 is no module id"):
+        algorithm.add_module(module_id=3)
     with pytest.raises(ModuleError, match="exists already"):
         algorithm.add_module(module_id="new")
 
@@ -158,13 +162,13 @@ def test_who_trains_changes_with_the_modules_or_not_at_all(algorithm: Any, monke
             algorithm.add_module(module_id="new", policies_to_train=["new"])
     assert (algorithm.module_ids, rule(algorithm)) == (["main"], None)
     algorithm.add_module(module_id="new", policies_to_train=["new"])
-    assert rule(algorithm) == ["new"]
+    assert rule(algorithm) == ("new",)
     with pytest.raises(ModuleError, match=r"names \['new'\], but the modules are \['main'\]"):
         algorithm.remove_module("new", policies_to_train=["new"])
-    assert (algorithm.module_ids, rule(algorithm)) == (["main", "new"], ["new"])
+    assert (algorithm.module_ids, rule(algorithm)) == (["main", "new"], ("new",))
     assert list(algorithm.env_runner.modules) == ["main", "new"]
     algorithm.remove_module("new", policies_to_train=["main"])
-    assert rule(algorithm) == ["main"]
+    assert rule(algorithm) == ("main",)
 
 
 def test_a_checkpoint_carries_the_population(tmp_path: Path) -> None:

@@ -104,6 +104,8 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("rl_module", {"rl_module_spec": int}, r"a spec of a module"),
     ("multi_agent", {"policies": "p1"}, r"policies='p1'"),
     ("multi_agent", {"policies": []}, r"policies=\[\]"),
+    ("multi_agent", {"policies": ["a", "__all_modules__"]}, r"policies is wrong: '__all_modules__' stands for all"),
+    ("multi_agent", {"policies": {"": None}}, r"policies is wrong: '' is no module id"),
     ("multi_agent", {"policies_to_train": 3}, r"policies_to_train=3"),
     ("env_runners", {"rollout_fragment_length": "atuo"}, r"Did you mean 'auto'"),
     ("reporting", {"loggers": ["wandb"]}, r"loggers=\['wandb'\]"),

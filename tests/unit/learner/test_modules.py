@@ -79,6 +79,69 @@ def test_errors_leave_everything_as_it_was() -> None:
     assert sorted(learner.module) == ["a", "b"]
 
 
+def test_a_module_that_fails_on_its_way_in_leaves_no_residue() -> None:
+    class Failing(PPOLearner):
+        def configure_optimizers_for_module(self, module_id: str, config: Any) -> None:
+            super().configure_optimizers_for_module(module_id, config)
+            if module_id == "c":
+                raise RuntimeError("no optimizer for 'c'")
+
+        def replace_should_update(self, should_update: Any) -> None:
+            super().replace_should_update(should_update)
+            raise RuntimeError("no other rule")
+
+    class NoModule(SingleAgentRLModuleSpec):
+        def build(self) -> Any:
+            return torch.nn.Linear(1, 1)
+
+    learner = make_learner(module_ids=("a", "b"), cls=Failing)
+    failing: list[tuple[dict[str, Any], str]] = [
+        ({"module_id": "c", "module_spec": SPEC}, "no optimizer for 'c'"),
+        ({"module_id": "d", "module_spec": SPEC, "new_should_module_be_updated": ["d"]}, "no other rule"),
+        ({"module_id": "d", "module_spec": NoModule()}, "must be an RLModule, not Linear"),
+        ({"module_id": "d", "module_spec": None}, "module 'd' must be a SingleAgentRLModuleSpec, not None"),
+        ({"module_id": 3, "module_spec": SPEC}, "3 is no module id; give a string"),
+        ({"module_id": "", "module_spec": SPEC}, "'' is no module id; give a string"),
+        ({"module_id": "__all_modules__", "module_spec": SPEC}, "stands for all modules"),
+    ]
+    for arguments, message in failing:
+        with pytest.raises((ModuleError, RuntimeError), match=message):
+            learner.add_module(**arguments, config_overrides={"lr": 0.5})
+        assert list(learner.module) == list(learner.coefficients) == ["a", "b"]
+        assert [module_id for module_id, _ in learner.optimizers.slots] == ["a", "b"]
+        assert (learner.config_overrides, learner._module_configs, learner.should_update) == ({}, {}, None)
+
+
+@pytest.mark.parametrize(
+    ("rule", "error", "message"),
+    [
+        ("ab", ConfigError, r"policies_to_train='ab' is not allowed; it takes a list"),
+        (5, ConfigError, "policies_to_train=5 is not allowed"),
+        ([1], ConfigError, r"policies_to_train=\[1\] is not allowed"),
+        (["nope"], ModuleError, r"names \['nope'\], but the modules are \['a', 'b'"),
+    ],
+)
+def test_what_trains_are_modules_or_a_function(rule: Any, error: type[Exception], message: str) -> None:
+    learner = make_learner(module_ids=("a", "b"))
+    with pytest.raises(error, match=message):
+        learner.replace_should_update(rule)
+    with pytest.raises(error, match=message):
+        learner.add_module(module_id="c", module_spec=SPEC, new_should_module_be_updated=rule)
+    assert (list(learner.module), learner.should_update) == (["a", "b"], None)
+
+
+def test_a_rule_that_can_be_read_once_holds_for_good() -> None:
+    learner = make_learner(module_ids=("a", "b"))
+    named = ["a"]
+    learner.replace_should_update(module_id for module_id in named)
+    named.append("b")
+    for _ in range(2):
+        assert "b" not in learner.update_from_batch({m: make_columns(8) for m in ("a", "b")})
+    learner.add_module(module_id="c", module_spec=SPEC, new_should_module_be_updated=(m for m in ("b", "c")))
+    for _ in range(2):
+        assert [m for m in learner.module if learner.should_module_be_updated(m)] == ["b", "c"]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "setter"),
     [("train_batch_size", 10, "training"), ("nan_policy", "raise", "training"), ("num_learners", 2, "resources")],

@@ -159,6 +159,36 @@ class TestRegistration:
         with pytest.raises(OptimizerError, match="same parameters to both"):
             learner.register_optimizer(optimizer=torch.optim.SGD(params, lr=0.1), params=params[:1])
 
+    @pytest.mark.parametrize("rate", [float("nan"), float("inf"), -1.0, "x", [[0, 1e-3], [10, float("nan")]]])
+    def test_a_wrong_learning_rate_is_refused(self, rate: Any) -> None:
+        class Learner(PPOLearner):
+            def configure_optimizers_for_module(self, module_id: str, config: Any) -> None:
+                params = self.get_parameters(self.module[module_id])
+                optimizer = torch.optim.SGD(params, lr=0.1)
+                self.register_optimizer(module_id=module_id, optimizer=optimizer, params=params, lr_or_lr_schedule=rate)
+
+        message = "Optimizer 'default_optimizer' of module 'default_policy': .* is no learning rate.*at least 0"
+        with pytest.raises(OptimizerError, match=message):
+            make_learner(cls=Learner)
+
+    @pytest.mark.parametrize("rate", [float("nan"), float("inf"), -1, "x", None])
+    def test_a_wrong_learning_rate_is_neither_set_nor_applied(self, rate: Any) -> None:
+        learner = make_learner(make_config(lr=1e-3))
+        optimizer = learner.get_optimizer()
+        message = "Optimizer 'default_optimizer' of module 'default_policy': .* is no learning rate.*at least 0"
+        with pytest.raises(OptimizerError, match=message):
+            learner._set_optimizer_lr(optimizer, rate)
+        assert learner._get_optimizer_lr(optimizer) == 1e-3
+        before = weights(learner)
+        optimizer.param_groups[0]["lr"] = rate  # As a user might.
+        with pytest.raises(OptimizerError, match=message):
+            learner.update_from_batch(make_columns(16))
+        assert_same(before, weights(learner))
+        for good in (0, np.float32(0.5), torch.tensor(0.25)):
+            learner._set_optimizer_lr(optimizer, good)
+            assert learner._get_optimizer_lr(optimizer) == float(good)
+        learner.update_from_batch(make_columns(16))
+
     def test_finding(self) -> None:
         learner = make_learner(module_ids=("a", "b"))
         assert [name for name, _ in learner.get_optimizers_for_module("a")] == ["default_optimizer"]

@@ -1,7 +1,7 @@
 """The whole LearnerGroup API with 0 Learners: the one Learner lives in this process."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ import pytest
 from support.learners import DISCRETE, OBS, assert_same, make_columns, make_config, make_learner
 from unison import ALL_MODULES, LearnerGroup, SingleAgentRLModuleSpec
 from unison.algorithms import PPOLearner
-from unison.errors import BatchError, LearnerGroupError, ModuleError, StateError
+from unison.errors import BatchError, ConfigError, LearnerGroupError, ModuleError, StateError
 
 SPEC = SingleAgentRLModuleSpec(observation_space=OBS, action_space=DISCRETE, model_config={"hidden_sizes": (8,)})
 
@@ -181,17 +181,60 @@ def test_a_module_whose_rule_fails_is_not_added() -> None:
     class Picky(PPOLearner):
         def replace_should_update(self, should_update: Any) -> None:
             super().replace_should_update(should_update)
-            if should_update == ["typo"]:
-                raise ModuleError("There is no module 'typo'.")
+            if should_update == ("c",):
+                raise ModuleError("Never 'c' alone.")
 
     config = make_config(learner_class=Picky).multi_agent(policies_to_train=["a"])
     with make_group(config, ("a", "b")) as group:
-        with pytest.raises(ModuleError, match="typo"):
-            group.add_module(module_id="c", module_spec=SPEC, new_should_module_be_updated=["typo"])
+        with pytest.raises(ModuleError, match="Never 'c' alone"):
+            group.add_module(module_id="c", module_spec=SPEC, new_should_module_be_updated=["c"])
         for _ in range(2):
             assert group.get_module_ids() == ["a", "b"]
             assert group.foreach_learner(trained) == [["a"]]
             group.resize(0)
+
+
+@pytest.mark.parametrize(
+    ("rule", "error", "message"),
+    [
+        ("b", ConfigError, "policies_to_train='b' is not allowed"),
+        (5, ConfigError, "policies_to_train=5 is not allowed"),
+        (["nope"], ModuleError, r"names \['nope'\], but the modules are \['a', 'b'"),
+    ],
+)
+def test_a_rule_that_is_none_changes_nothing(rule: Any, error: type[Exception], message: str) -> None:
+    with make_group(module_ids=("a", "b")) as group:
+        with pytest.raises(error, match=message):
+            group.replace_should_update(rule)
+        with pytest.raises(error, match=message):
+            group.add_module(module_id="c", module_spec=SPEC, new_should_module_be_updated=rule)
+        for _ in range(2):
+            assert group.foreach_learner(trained) == [["a", "b"]]
+            assert group.should_update is None
+            group.resize(0)
+
+
+def test_a_rule_may_name_what_is_gone_since(tmp_path: Path) -> None:
+    with make_group(module_ids=("a", "b")) as group:
+        group.add_module(module_id="c", module_spec=SPEC, new_should_module_be_updated=["b", "c"])
+        group.remove_module("c")
+        group.resize(0)
+        group.save_state(tmp_path / "group")
+        with make_group(module_ids=("a", "b")) as other:
+            other.load_state(tmp_path / "group")
+            for each in (group, other):
+                each.add_module(module_id="c", module_spec=SPEC)
+                assert each.foreach_learner(trained) == [["b", "c"]]
+
+
+@pytest.mark.parametrize("module_id", [3, "", "__all_modules__"])
+def test_a_module_without_an_id_or_a_spec_is_not_added(module_id: Any) -> None:
+    with make_group(module_ids=("a", "b")) as group:
+        with pytest.raises(ModuleError, match=r"no module id|stands for all modules"):
+            group.add_module(module_id=module_id, module_spec=SPEC)
+        with pytest.raises(ModuleError, match="'c' must be a SingleAgentRLModuleSpec, not None"):
+            group.add_module(module_id="c", module_spec=cast("Any", None))
+        assert group.get_module_ids() == ["a", "b"]
 
 
 def test_foreach_learner() -> None:
