@@ -16,6 +16,8 @@ Shape letters, used in docstrings and in names such as `advantages_BT`:
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias, overload
 
+from unison.errors import ModuleError
+
 ModuleID: TypeAlias = str
 AgentID: TypeAlias = Any
 ParamRef: TypeAlias = str
@@ -62,3 +64,13 @@ def tree_leaves(tree: Tree) -> list[Any]:
         return [node]
     children = node.values() if isinstance(node, dict) else node
     return [leaf for child in children for leaf in tree_leaves(child)]
+
+
+def check_several_ids(module_ids: Any) -> None:
+    """Refuse one id where several are meant: its letters would be taken for them.
+
+    Raises:
+        ModuleError: it is a string.
+    """
+    if isinstance(module_ids, str):
+        raise ModuleError(f"module_ids={module_ids!r} is a string; give a list of ids: [{module_ids!r}].")

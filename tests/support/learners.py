@@ -9,6 +9,7 @@ import torch
 from unison import PPOConfig
 from unison.algorithms import PPOLearner
 from unison.learner import TorchLearner
+from unison.types import tree_map
 
 OBS = gym.spaces.Box(-np.inf, np.inf, (4,), np.float32)
 DISCRETE = gym.spaces.Discrete(3)
@@ -79,6 +80,13 @@ def make_columns(rows: int, seed: int = 0, action_space: gym.Space[Any] = DISCRE
         "value_targets": rng.normal(size=rows).astype(np.float32),
         "vf_preds": rng.normal(size=rows).astype(np.float32),
     }
+
+
+def make_sequences(rows: int, steps: int, initial_state: Any, seed: int = 0) -> dict[str, Any]:
+    """As `make_columns`, for a stateful module: [rows, steps, ...] without padding, each row from the initial state."""
+    columns = make_columns(rows * steps, seed)
+    sequences: dict[str, Any] = {n: column.reshape(rows, steps, *column.shape[1:]) for n, column in columns.items()}
+    return sequences | {"state_in": tree_map(lambda leaf: leaf.expand(rows, *leaf.shape).clone(), initial_state)}
 
 
 def weights(learner: TorchLearner) -> dict[str, Array]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from unison.algorithms.acting import Actor
-from unison.algorithms.checkpoints import check_family, describe, read_config, read_mapping, read_whole
+from unison.algorithms.checkpoints import check_family, check_is_whole, describe, read_config, read_mapping, read_whole
 from unison.algorithms.population import Population
 from unison.checkpoint import BackgroundWriter, check_like, check_rng, restore_rng
 from unison.config import AlgorithmConfig
@@ -214,8 +214,9 @@ class Algorithm(Population, ABC):
                 name) or is to differ.
 
         Raises:
-            CheckpointError: it is damaged, or of another algorithm than this class.
+            CheckpointError: it is damaged, not an Algorithm's, or of another algorithm than this class.
         """
+        check_is_whole(path)
         config = read_config(path, overrides)
         found = check_family(path, config.algorithm_name, cls)
         is_own = found is not None and issubclass(cls, found)  # A subclass need not have a name of its own.

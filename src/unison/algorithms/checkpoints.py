@@ -1,7 +1,7 @@
 """An Algorithm's checkpoint: the Learners' parts, the samplers' states, progress and random states."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,10 +48,23 @@ def read_whole(path: str | Path) -> Checkpoint:
         CheckpointError: it is damaged, or not an Algorithm's.
     """
     checkpoint = read_checkpoint(path)
-    missing = [name for name in _OWN_PARTS if name not in checkpoint.parts]
+    _check_parts(path, checkpoint.parts)
+    return checkpoint
+
+
+def check_is_whole(path: str | Path) -> None:
+    """Look at a checkpoint's manifest alone.
+
+    Raises:
+        CheckpointError: it is not an Algorithm's.
+    """
+    _check_parts(path, read_manifest(path).parts)
+
+
+def _check_parts(path: str | Path, parts: Container[str]) -> None:
+    missing = [name for name in _OWN_PARTS if name not in parts]
     if missing:
         raise CheckpointError(f"{path} is no checkpoint of an Algorithm: it lacks the parts {missing}.")
-    return checkpoint
 
 
 def check_family(path: str | Path, name: str | None, own: "type[Algorithm]") -> "type[Algorithm] | None":

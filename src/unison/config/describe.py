@@ -65,7 +65,7 @@ def _describe_type(annotation: Any) -> str:
 
 def _bound(mark: Any) -> str:
     sign, attribute = _BOUNDS[type(mark)]
-    return f"{sign} {getattr(mark, attribute):g}"
+    return f"{sign} {getattr(mark, attribute)}"
 
 
 def _either(words: list[str]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, cast
 
+from annotated_types import Ge, Le
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -26,6 +27,10 @@ from unison.types import ALL_MODULES, DEFAULT_MODULE_ID
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 """A number from 0 to 1."""
+
+
+Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
+"""What torch, numpy (its global state too) and environments all take."""
 
 
 class Section(Settings):
@@ -272,5 +277,5 @@ class ReportingSection(Section):
 class DebuggingSection(Section):
     """Seeds and logs."""
 
-    seed: NonNegativeInt | None = Field(None, description="The seed of everything random; None draws one.")
+    seed: Seed | None = Field(None, description="The seed of everything random; None draws one.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="The least level logged.")

@@ -21,7 +21,7 @@ from unison.learner.state import chosen_part
 from unison.modules import SingleAgentRLModuleSpec
 from unison.modules.module_checkpoint import MODULES, class_and_arguments, held_modules, with_owners
 from unison.modules.multi_agent_state import complete_states
-from unison.types import ModuleID
+from unison.types import ModuleID, check_several_ids
 
 logger = logging.getLogger("unison")
 ModuleClasses = Mapping[ModuleID, type[Any]]
@@ -61,6 +61,9 @@ class LoadOptions:
     def __post_init__(self) -> None:
         if self.settings not in get_args(SettingsSource):
             raise StateError(f"settings={self.settings!r}: it is one of {get_args(SettingsSource)}.")
+        check_several_ids(self.module_ids)
+        if isinstance(self.components, str):
+            raise StateError(f"components={self.components!r} is a string; give a list: [{self.components!r}].")
 
     @property
     def is_whole(self) -> bool:

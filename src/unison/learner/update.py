@@ -113,7 +113,8 @@ def valid_rows(columns: Mapping[str, Any]) -> Any:
     """The rows (time steps, for sequences) of a minibatch that count: a number, or 0-d where padding decides."""
     if Columns.LOSS_MASK in columns:
         return columns[Columns.LOSS_MASK].sum()
-    return float(tree_leaves(columns[Columns.OBS])[0].shape[0])
+    lead = 2 if Columns.STATE_IN in columns else 1
+    return float(math.prod(tree_leaves(columns[Columns.OBS])[0].shape[:lead]))
 
 
 def choose_trained(learner: "TorchLearner", given: Mapping[ModuleID, T], batch: Any) -> dict[ModuleID, T]:

@@ -8,7 +8,7 @@ from unison.checkpoint import Manifest, read_checkpoint, write_checkpoint
 from unison.checkpoint.trees import encode_plain
 from unison.errors import CheckpointError, SpaceError
 from unison.modules.description import arguments_of, class_of, describe
-from unison.types import ALL_MODULES, ModuleID
+from unison.types import ALL_MODULES, ModuleID, check_several_ids
 
 if TYPE_CHECKING:
     from unison.modules.multi_agent_state import SharedNames
@@ -88,6 +88,7 @@ def load_modules(
     path: PathLike, module_ids: Iterable[ModuleID] | None, module_classes: "Mapping[ModuleID, type[RLModule]]"
 ) -> "tuple[dict[ModuleID, RLModule], dict[ModuleID, dict[str, Any]]]":
     """Build several modules; return them and their states, in which everything shared is there."""
+    check_several_ids(module_ids)
     chosen = None if module_ids is None else list(module_ids)
     metadata, states = read_module_states(path, chosen)
     modules = {

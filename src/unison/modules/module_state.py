@@ -1,13 +1,16 @@
 """The state of a module: named arrays out, and back in wholly or not at all."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from unison.errors import StateError
+
+if TYPE_CHECKING:
+    from unison.modules.rl_module import RLModule
 
 Array = np.ndarray[Any, np.dtype[Any]]
 ModuleState = dict[str, Array]
@@ -39,6 +42,12 @@ def first_names(tensors: Mapping[str, Tensor]) -> Tensors:
             seen.add(id(tensor))
             first[name] = tensor
     return first
+
+
+def acting_part(module: "RLModule", state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state without what acting does not need; a name that the module lacks stays, to be found."""
+    tensors = tensors_by_name(module)
+    return {name: v for name, v in state.items() if name not in tensors or module.is_inference_parameter(name)}
 
 
 def to_numpy(tensor: Tensor) -> Array:

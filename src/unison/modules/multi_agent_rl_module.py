@@ -2,18 +2,19 @@
 
 import os
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
-from typing import Any, Self
+from typing import Any, Self, TypeVar, overload
 from urllib.parse import quote
 
 from torch import Tensor, nn
 
 from unison.errors import ModuleError
-from unison.modules import module_checkpoint, multi_agent_state
+from unison.modules import module_checkpoint, module_state, multi_agent_state
 from unison.modules.module_state import ModuleState
 from unison.modules.multi_agent_state import SharedNames
 from unison.modules.rl_module import RLModule
-from unison.types import ALL_MODULES, ModuleID, Tree
+from unison.types import ALL_MODULES, ModuleID, Tree, check_several_ids
 
+_Default = TypeVar("_Default")
 NestedBatch = Mapping[ModuleID, Mapping[str, Tree]]
 
 
@@ -103,6 +104,16 @@ class MultiAgentRLModule(nn.Module):
         """The number of modules."""
         return len(self._by_id)
 
+    @overload
+    def get(self, module_id: ModuleID, default: None = None) -> RLModule | None: ...
+
+    @overload
+    def get(self, module_id: ModuleID, default: _Default) -> RLModule | _Default: ...
+
+    def get(self, module_id: ModuleID, default: Any = None) -> Any:
+        """The module of this id, or `default`."""
+        return self._by_id.get(module_id, default)
+
     def keys(self) -> KeysView[ModuleID]:
         """The module ids."""
         return self._by_id.keys()
@@ -140,37 +151,36 @@ class MultiAgentRLModule(nn.Module):
         ALL_MODULES, unless `inference_only`, or `module_ids` leaves it out.
 
         Raises:
-            ModuleError: there is no such module.
+            ModuleError: there is no such module, or `module_ids` is one string.
         """
+        check_several_ids(module_ids)
         wanted = None if module_ids is None else list(module_ids)
-        self._check_known(wanted or ())
+        _check_known(self, wanted or ())
         return multi_agent_state.get_states(self, self._by_id, wanted, inference_only)
 
-    def set_state(self, state: Mapping[ModuleID, Mapping[str, Any]]) -> None:
+    def set_state(self, state: Mapping[ModuleID, Mapping[str, Any]], inference_only: bool = False) -> None:
         """Take over the states of all modules, or of some, wholly or (on an error) not at all.
 
-        What modules share may be listed under any of them; under several, with equal values.
+        What modules share may be listed under any of them; under several, with equal values. With `inference_only`, or
+        a state that was got with it, what acting does not need stays as it is.
 
         Raises:
             ModuleError: the state is for a module that does not exist.
             StateError: a state does not fit its module; names the module, the parameter and both shapes.
         """
-        self._check_known(state)
+        _check_known(self, state)
+        if inference_only:
+            state = {m: module_state.acting_part(self[m], part) for m, part in state.items() if m != ALL_MODULES}
         multi_agent_state.set_states(self, self._by_id, state)
 
     def check_state(self, state: Mapping[ModuleID, Mapping[str, Any]]) -> None:
         """Raise what `set_state` would, and change nothing."""
-        self._check_known(state)
+        _check_known(self, state)
         multi_agent_state.check_states(self, self._by_id, state)
 
     def describe(self) -> dict[str, Any]:
         """The module list of a checkpoint: class, spaces and settings of each module, and what they share."""
         return module_checkpoint.module_list(self._by_id, self.shared_parameters())
-
-    def _check_known(self, module_ids: Iterable[ModuleID]) -> None:
-        for module_id in module_ids:
-            if module_id != ALL_MODULES:
-                self[module_id]
 
     def save_to_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Write all modules to a checkpoint directory: weights, class names, spaces and settings."""
@@ -203,3 +213,9 @@ class MultiAgentRLModule(nn.Module):
 def _attribute(module_id: ModuleID) -> str:
     """A name that torch accepts for a module of any id: no dots, never empty, unlike any method of a ModuleDict."""
     return "id:" + quote(module_id, safe="").replace(".", "%2E")
+
+
+def _check_known(modules: MultiAgentRLModule, module_ids: Iterable[ModuleID]) -> None:
+    for module_id in module_ids:
+        if module_id != ALL_MODULES:
+            modules[module_id]

@@ -16,6 +16,7 @@ from unison.modules.distributions import DistributionType, distribution_for
 from unison.modules.model_settings import resolve_model_config
 from unison.modules.module_state import ModuleState
 from unison.modules.normalizer import Moments
+from unison.modules.outputs import check_outputs
 from unison.types import Tree
 
 
@@ -72,8 +73,14 @@ class RLModule(nn.Module, ABC):
         return self.forward_train(batch)
 
     def compute_values(self, batch: Mapping[str, Tree]) -> Tensor:
-        """The values of the states, `[B]` or `[B, T]`. Default: `vf_preds` of `forward_train`."""
-        return self.forward_train(batch)[Columns.VF_PREDS]
+        """The values of the states, `[B]` or `[B, T]`. Default: `vf_preds` of `forward_train`.
+
+        Raises:
+            ModuleError: there are none.
+        """
+        outputs = self.forward_train(batch)
+        check_outputs(type(self).__name__, outputs, Columns.VF_PREDS)
+        return outputs[Columns.VF_PREDS]
 
     @property
     def action_distribution(self) -> DistributionType:
@@ -123,15 +130,15 @@ class RLModule(nn.Module, ABC):
             if not inference_only or self.is_inference_parameter(name)
         }
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
+    def set_state(self, state: Mapping[str, Any], inference_only: bool = False) -> None:
         """Take over a state of `get_state`, wholly or (on an error) not at all; the tensors stay the same objects.
 
-        A state that was got with `inference_only` leaves the other parameters as they are.
+        With `inference_only`, or a state that was got with it, what acting does not need stays as it is.
 
         Raises:
             StateError: names are missing or unexpected, or a shape differs; names the parameter and both shapes.
         """
-        module_state.apply(self.check_state(state))
+        module_state.apply(self.check_state(module_state.acting_part(self, state) if inference_only else state))
 
     def check_state(self, state: Mapping[str, Any]) -> module_state.Pairs:
         """Raise what `set_state` would, and change nothing; return what `set_state` will copy."""

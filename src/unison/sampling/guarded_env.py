@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 import gymnasium as gym
 import numpy as np
 
+from unison.sampling.reward_check import check_reward
 from unison.types import Tree, tree_map
 
 FAILED_STEP: Final = "unison_failed_step"
@@ -41,6 +42,7 @@ class GuardedEnv(gym.Wrapper[Any, Any, Any, Any]):
         """Step the environment; a crash becomes a truncation. Infos are left out, for sampling keeps none."""
         try:
             observation, reward, terminated, truncated, _ = self.env.step(action)
+            check_reward(reward)
         except Exception as error:
             self.failure = error
             return self._last_observation, 0.0, False, True, {}

@@ -152,8 +152,11 @@ class LocalRunner(Runner, ABC):
             agents also agent_return_mean and module_return_mean, dicts.
 
         Raises:
+            ConfigError: the number of episodes is not positive.
             EnvironmentFailure: an environment failed and may not be made anew.
         """
+        if num_episodes is not None and num_episodes < 1:
+            raise ConfigError(f"evaluate() was asked for {num_episodes} episodes; ask for at least 1.")
         self.reset_environments()
         quota = Quota(self.config.evaluation_duration if num_episodes is None else num_episodes, self.num_envs)
         self._run_episodes(quota, self._explores(explore))

@@ -13,6 +13,7 @@ from unison.modules.spaces import Space, parts_of
 from unison.sampling.environments import Ending, Environments, Outcome
 from unison.sampling.guarded_env import GuardedEnv
 from unison.sampling.observations import check_observation, writer_for
+from unison.sampling.reward_check import NUMBERS, check_reward
 from unison.types import Tree, tree_leaves, tree_map
 
 
@@ -68,7 +69,10 @@ class SyncEnvironments(Environments):
         lost = 0
         for index, (step, action) in enumerate(zip(self._steps, self._split(actions), strict=True)):
             try:
-                observation, rewards[index], terminated, truncated, _ = step(action)
+                observation, reward, terminated, truncated, _ = step(action)
+                if type(reward) not in NUMBERS:
+                    check_reward(reward)
+                rewards[index] = reward
                 if not (terminated or truncated):
                     write(index, observation)
                     continue

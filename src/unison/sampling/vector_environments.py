@@ -12,6 +12,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from unison.errors import ConfigError, EnvironmentFailure
 from unison.sampling.environments import Ending, Environments, Outcome, WorkerError
 from unison.sampling.guarded_env import FAILED_RESET, FAILED_STEP
+from unison.sampling.reward_check import is_numeric, shown
 from unison.types import Tree, tree_map
 
 Vector = VectorEnv[Any, Any, Any]
@@ -78,6 +79,11 @@ class VectorEnvironments(Environments):
         """Take one action [E, ...] in each environment."""
         try:
             observations, rewards, terminated, truncated, infos = self._vector.step(actions)
+            if not is_numeric(rewards, (self.num_envs,)):
+                raise EnvironmentFailure(
+                    f"The vector environment '{self.name}': step() returned the rewards {shown(rewards)}; return one "
+                    f"number for each copy, an array of shape ({self.num_envs},)."
+                )
             done = np.logical_or(terminated, truncated)
             if self._mode is AutoresetMode.NEXT_STEP:
                 self._keep(observations)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from support.equality import compare
-from support.learners import DISCRETE, OBS, make_columns, make_config
+from support.equality import compare, compare_results
+from support.learners import DISCRETE, OBS, make_columns, make_config, make_sequences
 from support.ranks import Rank
 from support.states import flat
 from unison import SingleAgentEpisode
@@ -124,6 +124,23 @@ def test_episodes_with_values_advantages_and_padding(
         initial = config.build_learner(spaces={"a": (OBS, DISCRETE)}).module["a"].get_initial_state()
     updates = [("episodes", episodes(s, initial), {"minibatch_size": 8, "num_iters": 2}) for s in (0, 10)]
     compare(world, config.freeze(), updates)
+
+
+def test_sequences_with_and_without_a_mask(world: ProcessTransport) -> None:
+    config = make_config(lr=1e-2, optimizer={"name": "adam", "eps": 1e-3}, gradient_accumulation_steps=2)
+    config.multi_agent(policies=["a"]).rl_module(model_config={"hidden_sizes": (8,), "lstm_size": 6})
+    initial = config.build_learner(spaces={"a": (OBS, DISCRETE)}).module["a"].get_initial_state()
+    columns = make_sequences(9, 4, initial)
+    masked = {**columns, "loss_mask": np.ones((9, 4), np.bool_)}
+    arguments = {"minibatch_size": 16, "num_iters": 2}
+    plain, whole = (
+        compare(world, config.freeze(), [("batch", {"a": batch}, arguments)]) for batch in (columns, masked)
+    )
+    for (ours, found), (theirs, wanted) in zip(plain, whole, strict=True):
+        for name, value in flat(theirs).items():
+            np.testing.assert_allclose(flat(ours)[name], value, rtol=1e-5, atol=2e-6, err_msg=name)
+        compare_results(found[0], wanted[0])
+        assert found[0]["a"]["num_module_steps_trained"] == 2 * 36
 
 
 def test_the_cases_can_fail(world: ProcessTransport) -> None:

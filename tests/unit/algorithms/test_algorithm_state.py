@@ -10,6 +10,7 @@ import pytest
 import torch
 from gymnasium.envs.classic_control import CartPoleEnv
 
+from support.learners import make_learner
 from support.runs import tiny_config, without_times
 from unison import PPO
 from unison.algorithms.run_folder.rows import flatten
@@ -226,3 +227,10 @@ def test_a_save_that_failed_in_the_background_is_heard_of(
     assert "is not overwritten" in caplog.text
     assert (tmp_path / "file").read_text() == "in the way"
     algorithm.stop()
+
+
+def test_a_learners_checkpoint_is_no_algorithms(tmp_path: Path) -> None:
+    learner = make_learner()
+    learner.save_state(tmp_path / "c")
+    with pytest.raises(CheckpointError, match=r"c is no checkpoint of an Algorithm: it lacks the parts .*env_runner"):
+        PPO.from_checkpoint(tmp_path / "c")

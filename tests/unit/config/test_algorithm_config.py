@@ -110,6 +110,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("env_runners", {"rollout_fragment_length": "atuo"}, r"Did you mean 'auto'"),
     ("reporting", {"loggers": ["wandb"]}, r"loggers=\['wandb'\]"),
     ("debugging", {"seed": -1}, r"seed=-1"),
+    ("debugging", {"seed": 2**32}, r"seed=4294967296 .* an integer >= 0 and <= 4294967295 or None"),
 ]
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from support.episodes import make_episode
-from support.learners import DISCRETE, OBS, assert_same, make_config, make_learner, weights
+from support.equality import compare_results
+from support.learners import DISCRETE, OBS, assert_same, make_config, make_learner, make_sequences, weights
 from unison import ALL_MODULES, Columns, MultiAgentEpisode, SingleAgentEpisode
 from unison.algorithms import PPOLearner
 from unison.data.rollout import Rollout, make_rollout
@@ -169,6 +170,18 @@ class TestStateful:
         assert_same(weights(clean), weights(dirty))
         assert first["default_policy"] == second["default_policy"]
         assert first[ALL_MODULES]["num_module_steps_trained"] == 32  # 16 valid steps, twice
+
+    @pytest.mark.parametrize("parts", [1, 3])
+    def test_sequences_without_padding_need_no_mask(self, parts: int) -> None:
+        plain, masked = (self.learner(gradient_accumulation_steps=parts) for _ in range(2))
+        columns = make_sequences(8, 4, plain.module["default_policy"].get_initial_state())
+        whole = {**columns, "loss_mask": np.ones((8, 4), np.bool_)}
+        first = plain.update_from_batch(columns, minibatch_size=12, num_iters=2)
+        second = masked.update_from_batch(whole, minibatch_size=12, num_iters=2)
+        for name, value in weights(plain).items():
+            np.testing.assert_allclose(weights(masked)[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+        compare_results(first, second)
+        assert first["default_policy"]["num_module_steps_trained"] == 2 * 32
 
     @pytest.mark.parametrize("parts", [2, 3])
     def test_accumulation_weighs_by_valid_steps(self, parts: int) -> None:

@@ -180,6 +180,10 @@ def test_components_of_a_checkpoint(tmp_path: Path) -> None:
     assert repr(target.get_optimizer_state()) == repr(source.get_optimizer_state())
     with pytest.raises(StateError, match=r"no components \['weights'\]"):
         target.load_state(tmp_path / "c", components=["weights"])
+    with pytest.raises(StateError, match=r"components='rl_module' is a string; give a list: \['rl_module'\]"):
+        target.load_state(tmp_path / "c", components="rl_module")
+    with pytest.raises(ModuleError, match=r"module_ids='a' is a string; give a list of ids: \['a'\]"):
+        target.load_state(tmp_path / "c", module_ids="a")
 
 
 def test_a_module_with_a_shared_encoder_loads_alone_with_all_of_its_optimizer(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from support.episodes import make_episode
 from support.learners import DISCRETE, OBS, assert_same, differ, make_columns, make_config, make_learner, weights
 from unison import MultiAgentRLModule, MultiAgentRLModuleSpec, RLModule, SingleAgentRLModuleSpec
 from unison.algorithms import PPOLearner
@@ -33,6 +34,37 @@ def test_values_that_are_a_column_are_named_with_their_module() -> None:
     message = r"'default_policy': its values \('vf_preds'\) are \(8, 1\); .* each row, \(8,\), as by .squeeze\(-1\)"
     with pytest.raises(ModuleError, match=message):
         learner.update_from_batch(make_columns(8))
+
+
+class Mute(OneColumn):
+    """Forgets its values."""
+
+    def forward_train(self, batch: Any) -> Any:
+        return self.forward_inference(batch)
+
+
+class Silent(OneColumn):
+    """Forgets to return."""
+
+    def forward_train(self, batch: Any) -> Any:
+        self.forward_inference(batch)
+
+
+@pytest.mark.parametrize("engine", ["eager", "inductor"])
+@pytest.mark.parametrize(
+    ("module_class", "message"),
+    [
+        (Mute, r"forward_train returned \['action_dist_inputs'\], without \['vf_preds'\]; let it return them too"),
+        (Silent, r"forward_train returned a NoneType; return a dict of \[.*'vf_preds'\]"),
+    ],
+)
+def test_what_forward_train_forgets_is_named_with_its_module(module_class: Any, message: str, engine: str) -> None:
+    config = make_config().framework(engine=engine).rl_module(rl_module_spec=SingleAgentRLModuleSpec(module_class))
+    learner = config.build_learner(spaces={"default_policy": (OBS, DISCRETE)})
+    with pytest.raises(ModuleError, match=f"Module 'default_policy': {message}"):
+        learner.update_from_batch(make_columns(8))
+    with pytest.raises(ModuleError, match=f"Module 'default_policy': {module_class.__name__}: {message}"):
+        learner.update_from_episodes([make_episode(5, 0)])
 
 
 def test_add_train_remove_add_leaves_no_residue() -> None:

@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import nn
 
-from unison.errors import CheckpointError, SpaceError
+from unison.errors import CheckpointError, ModuleError, SpaceError
 from unison.modules import ActorCritic, MultiAgentRLModule, RandomModule, RLModule
 from unison.types import Tree
 
@@ -108,6 +108,8 @@ def test_one_of_several_modules_is_loaded_alone_and_whole(tmp_path: Path) -> Non
     assert_same(loaded["b"], marl["b"])
     with pytest.raises(CheckpointError, match=r"holds no module \['c'\]"):
         MultiAgentRLModule.from_checkpoint(tmp_path / "m", module_ids=["c"])
+    with pytest.raises(ModuleError, match=r"module_ids='b' is a string; give a list of ids: \['b'\]"):
+        MultiAgentRLModule.from_checkpoint(tmp_path / "m", module_ids="b")
 
 
 def test_classes_of_several_modules_are_given_by_id(tmp_path: Path) -> None:

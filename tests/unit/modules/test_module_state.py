@@ -81,6 +81,17 @@ def test_an_inference_state_leaves_out_the_value_function_and_keeps_it() -> None
     torch.testing.assert_close(target.forward_inference(batch), source.forward_inference(batch))
 
 
+def test_a_whole_state_can_be_taken_over_for_acting_alone() -> None:
+    source, target = make(), make()
+    before = snapshot(target)
+    target.set_state(source.get_state(), inference_only=True)
+    acting = source.get_state(inference_only=True)
+    for name, value in snapshot(target).items():
+        assert torch.equal(value, torch.from_numpy(acting[name]) if name in acting else before[name])
+    with pytest.raises(StateError, match="has unexpected 'valu_head'"):
+        target.set_state({**acting, "valu_head": np.zeros(1)}, inference_only=True)
+
+
 def test_half_a_value_function_is_no_inference_state() -> None:
     module = make()
     state = module.get_state()

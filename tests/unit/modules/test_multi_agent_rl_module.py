@@ -65,7 +65,9 @@ def test_it_is_a_mapping_of_ids_to_modules() -> None:
     assert len(marl) == 2
     assert "a" in marl
     assert "c" not in marl
-    assert marl["b"] is modules["b"]
+    assert marl["b"] is marl.get("b") is modules["b"]
+    assert marl.get("c") is None
+    assert marl.get("c", modules["a"]) is modules["a"]
     with pytest.raises(ModuleError, match=r"no module 'c'. Known: \['a', 'b'\]"):
         marl["c"]
 
@@ -137,6 +139,18 @@ def test_states_round_trip_in_whole_and_in_part() -> None:
     other.set_state(acting)
 
 
+def test_setting_what_acting_needs_keeps_the_rest() -> None:
+    marl, other = (CentralCritic({"a": actor(), "b": actor()}) for _ in range(2))
+    before = numbers(other)
+    other.set_state(marl.get_state(), inference_only=True)
+    kept = {name for name, value in numbers(other).items() if torch.equal(value, before[name])}
+    assert kept == {name for name in before if "value" in name or name.startswith("critic") or name.endswith("bias")}
+    acting = other.get_state(inference_only=True)
+    assert all(np.array_equal(marl[m].get_state()[name], acting[m][name]) for m in acting for name in acting[m])
+    with pytest.raises(StateError, match="Module 'b': ActorCritic: the state has unexpected 'x'"):
+        other.set_state({"b": {**marl["b"].get_state(), "x": np.zeros(1)}}, inference_only=True)
+
+
 def test_a_state_that_does_not_fit_one_module_changes_none() -> None:
     marl, other = MultiAgentRLModule({"a": actor(), "b": actor()}), MultiAgentRLModule({"a": actor(), "b": actor(5)})
     before = numbers(marl)
@@ -146,6 +160,8 @@ def test_a_state_that_does_not_fit_one_module_changes_none() -> None:
         marl.set_state({"a": other["a"].get_state(), "x": {}})
     with pytest.raises(ModuleError, match="no module 'x'"):
         marl.get_state(["x"])
+    with pytest.raises(ModuleError, match=r"module_ids='ab' is a string; give a list of ids: \['ab'\]"):
+        marl.get_state("ab")
     with pytest.raises(StateError, match=f"Module '{ALL_MODULES}': MultiAgentRLModule: the state has unexpected 'w'"):
         marl.set_state({"a": other["a"].get_state(), ALL_MODULES: {"w": np.zeros(1)}})
     assert_same(numbers(marl), before)

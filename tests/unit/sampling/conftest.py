@@ -57,7 +57,7 @@ def _counting_env(settings: dict[str, Any]) -> gym.Env:
                 raise ValueError("boom")
             if self.total == settings.get("die_at_step"):
                 os._exit(3)
-            reward = 10.0 * self.step_count + float(action)
+            reward = settings.get("reward", 10.0 * self.step_count + float(action))
             self.step_count += 1
             lengths, ends = settings.get("lengths", (4, 7, 1, 3)), settings.get("ends", (0, 1, 2))
             over = self.step_count >= lengths[(self.tag + self.episode) % len(lengths)]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from unison.config import AlgorithmConfig
+from unison.errors import ConfigError
 from unison.sampling import evaluate
 from unison.sampling.quota import Quota
 from unison.sampling.running import Finished
@@ -41,6 +42,12 @@ def test_short_episodes_are_not_favoured(mode: str, make_runner: Any, counting_e
     assert results["episode_return_min"] < results["episode_return_mean"] < results["episode_return_max"]
     again = runner.evaluate(1)
     assert again["num_episodes"] == 1
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_no_episodes_are_no_evaluation(make_runner: Any, counting_env: Any, number: int) -> None:
+    with pytest.raises(ConfigError, match=rf"evaluate\(\) was asked for {number} episodes; ask for at least 1"):
+        make_runner(counting_env, evaluation=True).evaluate(number)
 
 
 def test_equals_acting_by_hand(make_runner: Any) -> None:

@@ -1,5 +1,6 @@
 """Environments that crash: an error that names them, or a new one in their place."""
 
+import re
 import traceback
 from typing import Any
 
@@ -146,3 +147,42 @@ def test_a_reset_of_the_wrong_form_is_told_so(make_runner: Any, returned: Any) -
         EnvironmentFailure, match=rf"reset\(\) returned a {kind} instead of 2 values: observation, info"
     ):
         make_runner(lambda _: Bare()).sample(num_timesteps=1)
+
+
+@pytest.mark.parametrize("reward", [np.zeros(1), "1.0", None])
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("envs", [1, 2])
+def test_a_reward_that_is_no_number_is_told_so(
+    make_runner: Any, counting_env: Any, mode: str, envs: int, reward: Any
+) -> None:
+    runner = make_runner(counting_env, {**LONG, "reward": reward}, vectorization=mode, envs=envs)
+    found = re.escape(repr(reward))
+    for sample in (lambda: runner.sample(num_timesteps=4), lambda: runner.evaluate(1)):
+        with pytest.raises(
+            EnvironmentFailure,
+            match=rf"Environment 0 of 'counting' failed: .*step\(\) returned the reward {found}; return one number",
+        ):
+            sample()
+
+
+@pytest.mark.parametrize("reward", [True, 2, np.float16(1.5), np.uint8(3), np.array(0.5)])
+def test_one_number_of_any_kind_is_a_reward(make_runner: Any, counting_env: Any, reward: Any) -> None:
+    for mode in ("sync", "async"):
+        runner = make_runner(counting_env, {**LONG, "reward": reward}, vectorization=mode, envs=1)
+        (episode,) = runner.sample(num_timesteps=4)
+        assert episode.get_rewards().tolist() == [float(reward)] * 4
+
+
+def test_a_vector_environment_pays_each_copy_one_number(make_runner: Any, counting_vector: Any) -> None:
+    class Column(gym.vector.VectorWrapper):
+        def step(self, actions: Any) -> Any:
+            observations, rewards, *rest = self.env.step(actions)
+            return observations, rewards[:, None], *rest
+
+    def make(settings: dict[str, Any], num_envs: int) -> Any:
+        return Column(counting_vector(settings, num_envs))
+
+    runner = make_runner(make, {"mode": "SameStep"}, envs=2, restart_failed_environments=True)
+    with pytest.raises(EnvironmentFailure, match=r"vector environment 'make': step\(\) returned .*of shape \(2,\)"):
+        runner.sample(num_timesteps=4)
+    assert runner.get_metrics()["num_environment_restarts"] == 0

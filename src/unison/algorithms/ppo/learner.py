@@ -11,6 +11,7 @@ from unison.errors import BatchError
 from unison.learner import AddAdvantages, TorchLearner
 from unison.learner.loss_check import checked_values
 from unison.losses import clipped_surrogate, masked_mean, value_loss
+from unison.modules.outputs import check_outputs
 from unison.registry import register
 from unison.types import ModuleID
 
@@ -45,7 +46,11 @@ class PPOLearner(TorchLearner):
 
         Returns:
             The loss, 0-d.
+
+        Raises:
+            ModuleError: `fwd_out` lacks a column.
         """
+        check_outputs(f"Module '{module_id}'", fwd_out, Columns.ACTION_DIST_INPUTS, Columns.VF_PREDS)
         coefficients = self.coefficients[module_id]
         mask: Tensor | None = batch.get(Columns.LOSS_MASK)
         distribution = self.module[module_id].action_distribution(fwd_out[Columns.ACTION_DIST_INPUTS])

@@ -1,5 +1,6 @@
 """When a run is over, and why it was."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -27,7 +28,7 @@ class StopConditions:
         stop_steps: environment steps, over the whole life of the run.
 
     Raises:
-        ConfigError: stop_steps is below 1.
+        ConfigError: stop_return is not finite, or stop_steps below 1.
     """
 
     stop_return: float | None = None
@@ -35,6 +36,8 @@ class StopConditions:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
+        if self.stop_return is not None and not math.isfinite(self.stop_return):
+            raise ConfigError(f"stop_return={self.stop_return} is not allowed; it takes a finite number.")
         if self.stop_steps is not None and self.stop_steps < 1:
             raise ConfigError(f"stop_steps={self.stop_steps} is not allowed; it takes an integer >= 1.")
 

@@ -10,6 +10,7 @@ from unison.data import Columns
 from unison.data.rollout import Rollout
 from unison.data.sequences import lay_out
 from unison.data.trees import slice_rows, take_rows
+from unison.errors import ModuleError
 from unison.learner.loss_check import checked_values
 from unison.types import ModuleID, Tree, tree_leaves
 
@@ -59,7 +60,11 @@ def _in_pieces(learner: "TorchLearner", module_id: ModuleID, batch: Mapping[str,
                 continue
             piece = slice_rows(dict(batch), start, start + rows_at_once)
             shape = tree_leaves(piece[Columns.OBS])[0].shape[: 2 if module.is_stateful() else 1]
-            found = learner.module.compute_values({module_id: piece})[module_id]
+            try:
+                found = learner.module.compute_values({module_id: piece})[module_id]
+            except ModuleError as error:  # A module knows its class, not its id.
+                error.args = (f"Module '{module_id}': {error}",)
+                raise
             checked_values(module_id, found, shape)
             if values is None:
                 values = found.new_zeros((rows, *found.shape[1:]), dtype=torch.float32)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast, final
 
 from unison.errors import EnvironmentFailure
+from unison.sampling.reward_check import check_reward
 from unison.types import AgentID, Tree
 
 _RESET: Final = ("observations", "infos")
@@ -83,8 +84,10 @@ class Contract:
             EnvironmentFailure: one is none.
         """
         try:
+            for reward in rewards.values():
+                check_reward(reward)
             return {agent_id: float(reward) for agent_id, reward in rewards.items()}
-        except (TypeError, ValueError) as error:
+        except TypeError as error:
             raise self._broken("step", f"gave the rewards {dict(rewards)}; each must be one number") from error
 
     def _values(self, method: str, returned: Any, names: tuple[str, ...]) -> tuple[dict[AgentID, Any], ...]:

@@ -45,6 +45,12 @@ def test_steps_below_one_make_no_sense(steps: int) -> None:
         StopConditions(stop_steps=steps)
 
 
+@pytest.mark.parametrize("goal", [float("nan"), float("inf")])
+def test_a_goal_that_nothing_reaches_makes_no_sense(goal: float) -> None:
+    with pytest.raises(ConfigError, match=f"stop_return={goal} is not allowed; it takes a finite number"):
+        StopConditions(stop_return=goal)
+
+
 @pytest.mark.parametrize(
     ("reason", "goal", "evaluation", "sentence"),
     [

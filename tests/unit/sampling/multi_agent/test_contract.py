@@ -48,6 +48,7 @@ STEPS: list[tuple[Any, str]] = [
     (lambda env, o, r, e, c, i: o, "returned one dict instead of 5: observations"),
     (lambda env, o, r, e, c, i: (o, 1.0, e, c, i), "rewards that are a float instead of a dict by agent"),
     (lambda env, o, r, e, c, i: (o, dict.fromkeys(r, "much"), e, c, i), "{'anna': 'much'.*each must be one number"),
+    (lambda env, o, r, e, c, i: (o, dict.fromkeys(r, "1"), e, c, i), "{'anna': '1'.*each must be one number"),
 ]
 
 
