@@ -9,7 +9,7 @@ import torch
 from unison.errors import ModuleError, StateError
 from unison.learner.learner_state import ModuleChoice
 from unison.learner.optimizer_state import arrange, check_slot_state, get_slot_state, lend_moments, set_slot_state
-from unison.types import ALL_MODULES, ModuleID
+from unison.types import ALL_MODULES, ModuleID, check_several_ids
 
 if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
@@ -90,6 +90,7 @@ def chosen_part(state: Mapping[str, Any], module_ids: ModuleChoice) -> dict[str,
     """
     if module_ids is None:
         return dict(state)
+    check_several_ids(module_ids)
     renamed = isinstance(module_ids, Mapping)
     names = dict(cast("Mapping[ModuleID, ModuleID]", module_ids)) if renamed else {m: m for m in module_ids}
     if len(set(names.values())) < len(names):
@@ -244,6 +245,7 @@ def _check_leaving(learner: "TorchLearner", staying: Collection[ModuleID]) -> No
 
 
 def _check_known(learner: "TorchLearner", module_ids: Collection[ModuleID] | None) -> None:
+    check_several_ids(module_ids)
     for module_id in module_ids or ():
         if module_id not in learner.module and module_id != ALL_MODULES:
             raise ModuleError(f"There is no module '{module_id}'. Known: {sorted(learner.module.keys())}.")

@@ -160,6 +160,14 @@ def test_resizing(group: LearnerGroup, trap: Trap, path: Any, fault: str) -> Non
     assert_same(states(group), path[2])
 
 
+def test_a_rank_that_is_lost_right_after_resizing_comes_back(group: LearnerGroup, path: Any) -> None:
+    group.resize(1)
+    group.resize(2)
+    os.kill(group._transport.pids[1], signal.SIGKILL)  # pyright: ignore
+    update(group, 1)
+    assert_same(states(group), path[2])
+
+
 @pytest.fixture(scope="module")
 def lone(undisturbed: LearnerGroup, trap: Trap) -> Iterator[LearnerGroup]:
     """One Learner in a process of its own."""

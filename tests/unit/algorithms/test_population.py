@@ -148,6 +148,18 @@ def test_all_or_none(algorithm: Any) -> None:
         algorithm.remove_module("nobody")
 
 
+@pytest.mark.parametrize("join", [lambda a: a.add_module(module_id="new"), lambda a: a.add_snapshot("new", of="main")])
+def test_a_module_whose_weights_reach_no_sampler_joins_nobody(
+    algorithm: Any, join: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(algorithm, "sync_weights", lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            join(algorithm)
+    assert algorithm.module_ids == list(algorithm.env_runner.modules) == ["main"]
+    algorithm.train()
+
+
 def rule(algorithm: Any) -> Any:
     return algorithm.learner_group.foreach_learner(lambda learner: learner.should_update)[0]
 

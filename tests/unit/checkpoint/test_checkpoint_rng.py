@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from unison.checkpoint import capture_rng, read_checkpoint, restore_rng, write_checkpoint
+from unison.checkpoint import capture_rng, check_rng, read_checkpoint, restore_rng, write_checkpoint
 from unison.errors import StateError
 
 
@@ -71,6 +71,19 @@ def test_a_wrong_state_changes_nothing(part: str, wrong: Any) -> None:
     restore_rng(before)
 
 
+@pytest.mark.parametrize("part", ["python", "numpy", "torch"])
+def test_checking_a_state_changes_nothing(part: str) -> None:
+    state = capture_rng()
+    draw()
+    now = capture_rng()
+    expected = draw()
+    restore_rng(now)
+    check_rng(state)
+    with pytest.raises(StateError, match="Nothing was changed"):
+        check_rng({**state, part: None})
+    assert draw() == expected
+
+
 def test_a_missing_generator_is_named() -> None:
     state = capture_rng()
     del state["torch"]
@@ -82,7 +95,9 @@ def test_states_of_absent_devices_are_left_out() -> None:
     state = capture_rng()
     if not torch.cuda.is_available():
         state["cuda"] = [np.zeros(16, np.uint8)]
+    expected = draw()
     restore_rng(state)
+    assert draw() == expected
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -74,12 +74,22 @@ def test_cut_continues_the_episode(as_arrays: bool) -> None:
     second = first.cut()
     assert (second.id_, second.t_started, len(second)) == ("e1", 3, 0)
     assert second.get_observations()[0] == first.get_observations(-1)
+    assert second.get_infos() == [{"step": 2}]
     second.add_env_step(np.array([4.0]), 1, 2.0, terminated=True)
     assert second.is_done
     assert second.is_terminated
     assert not second.is_truncated
     with pytest.raises(BatchError, match="is over; it can't be cut"):
         second.cut()
+
+
+@pytest.mark.parametrize("first", ["terminated", "truncated"])
+def test_an_episode_that_is_both_terminated_and_truncated_is_terminated(first: str) -> None:
+    episode = grown()
+    episode.amend_last(**{first: True})
+    episode.amend_last(terminated=True, truncated=True)
+    assert episode.is_terminated
+    assert not episode.is_truncated
 
 
 def test_made_up_ids_differ() -> None:
@@ -141,3 +151,13 @@ def test_state_round_trip(as_arrays: bool) -> None:
     assert np.array_equal(twin.get_observations(), episode.get_observations())
     with pytest.raises(StateError, match="lacks"):
         SingleAgentEpisode.from_state({"id_": "e"})
+
+
+def test_a_state_and_its_episode_grow_apart() -> None:
+    episode = grown(2, infos=True)
+    state = episode.get_state()
+    twin = SingleAgentEpisode.from_state(state)
+    for each in (episode, twin):
+        each.add_env_step(np.array([3.0]), 2, 2.5, {"step": 2}, extra_model_outputs={"action_logp": -2.0})
+    untouched = SingleAgentEpisode.from_state(state)
+    assert (len(untouched), len(untouched.get_infos()), len(twin)) == (2, 3, 3)

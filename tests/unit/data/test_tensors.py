@@ -69,7 +69,10 @@ def test_what_torch_or_a_loss_cannot_take_is_named_and_changes_nothing(kind: str
 
 def test_objects_that_are_no_numbers_are_left_out() -> None:
     infos = {"infos": np.array([{}] * 8), "names": np.array(["a"] * 8, object), "none": np.array([None] * 8)}
-    make_learner().update_from_batch({**make_columns(8), **infos})
+    plain, laden = make_learner(), make_learner()
+    plain.update_from_batch(make_columns(8))
+    laden.update_from_batch({**make_columns(8), **infos})
+    assert_same(weights(plain), weights(laden))
 
 
 def test_a_learner_is_unchanged_by_actions_outside_their_space() -> None:

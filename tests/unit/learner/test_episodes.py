@@ -215,6 +215,15 @@ def test_connectors_of_the_user_run_first() -> None:
     assert torch.equal(columns["default_policy"]["advantages"], expected["default_policy"]["advantages"])
 
 
+def test_outputs_that_some_chunks_lack_are_left_out() -> None:
+    full, bare = make_episode(5, 0), make_episode(3, 1)
+    bare.keep_extra_model_outputs({"action_logp"})
+    for chunks in ([full, bare], [bare, full]):
+        columns = make_rollout(chunks, torch.device("cpu")).columns
+        assert columns["action_logp"].shape == (8,)
+        assert "action_dist_inputs" not in columns
+
+
 def test_a_stateful_value_pass_is_bounded_too() -> None:
     learner = TestStateful().learner(minibatch_size=4)
     sizes: list[int] = []
@@ -280,6 +289,14 @@ def test_adaptive_kl_coefficient_moves_towards_its_target() -> None:
     learner = make_learner(make_config(use_kl_loss=True, kl_target=1e3, kl_coeff=0.2))
     learner.update_from_episodes(EPISODES, num_iters=2)
     assert float(learner.coefficients["default_policy"]["kl_coeff"]) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("kl", "factor"), [(0.6, 0.5), (0.7, 1.0), (1.4, 1.0), (1.6, 2.0)])
+def test_the_kl_coefficient_rests_within_half_as_much_again_of_its_target(kl: float, factor: float) -> None:
+    learner = make_learner(make_config(use_kl_loss=True, kl_target=0.01, kl_coeff=0.2))
+    learner.results = {"default_policy": {"mean_kl_loss": kl * 0.01}}
+    learner.after_gradient_based_update(timesteps={"num_env_steps_sampled_lifetime": 0})
+    assert float(learner.coefficients["default_policy"]["kl_coeff"]) == pytest.approx(0.2 * factor)
 
 
 def test_spaces_are_checked_in_batches_of_sequences() -> None:

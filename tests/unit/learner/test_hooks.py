@@ -334,4 +334,6 @@ def test_a_custom_space_needs_no_special_care() -> None:
     learner = config.build_learner()
     columns = make_columns(8)
     columns["obs"] = {"a": np.zeros((8, 2), np.float32), "b": np.zeros(8, np.int64)}  # type: ignore[assignment]
+    before = weights(learner)
     learner.update_from_batch(columns, minibatch_size=4)
+    assert differ(before, weights(learner))

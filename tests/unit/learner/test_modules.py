@@ -331,3 +331,10 @@ def test_a_frozen_user_of_a_shared_encoder_keeps_its_own_layers() -> None:
     changed = differ(before, weights(learner))
     assert all(name.startswith(("b/", "a/encoder")) for name in changed)
     assert any(name.startswith("a/encoder") for name in changed)
+
+
+def test_schedules_go_on_without_a_module_that_was_removed() -> None:
+    learner = make_learner(make_config(entropy_coeff=[[0, 0.1], [10, 0.0]]), module_ids=("a", "b"))
+    learner.remove_module("b")
+    learner.update_from_batch({"a": make_columns(8)}, timesteps={"num_env_steps_sampled_lifetime": 5})
+    assert float(learner.coefficients["a"]["entropy_coeff"]) == pytest.approx(0.05)

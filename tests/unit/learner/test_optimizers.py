@@ -17,6 +17,7 @@ OPTIMIZERS: dict[str, Any] = {
     "adam": lambda p: torch.optim.Adam(p, lr=1e-2, eps=1e-5),
     "adam with decay": lambda p: torch.optim.Adam(p, lr=1e-2, weight_decay=0.1),
     "adamw": lambda p: torch.optim.AdamW(p, lr=1e-2, weight_decay=0.1, betas=(0.8, 0.9)),
+    "adam with decoupled decay": lambda p: torch.optim.Adam(p, lr=1e-2, weight_decay=0.1, decoupled_weight_decay=True),
     "adam_without_momentum": lambda p: torch.optim.Adam(p, lr=1e-2, betas=(0.0, 0.9)),
     "sgd": lambda p: torch.optim.SGD(p, lr=1e-2),
     "sgd with momentum": lambda p: torch.optim.SGD(p, lr=1e-2, momentum=0.9, nesterov=True, weight_decay=0.1),

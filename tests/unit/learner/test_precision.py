@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from support.learners import assert_same, make_columns, make_config, make_learner, weights
+from support.learners import TwoOptimizers, assert_same, make_columns, make_config, make_learner, weights
 from unison import ALL_MODULES
 from unison.algorithms import PPOLearner
+from unison.errors import NonFiniteError
 from unison.learner.precision import Precision
 
 
@@ -71,10 +72,32 @@ def test_overflow_skips_the_step_and_halves_the_scale() -> None:
     assert any((weights(learner)[name] != value).any() for name, value in before.items())
 
 
+@pytest.mark.parametrize("name", ["policy", "value"])
+def test_an_overflow_of_any_optimizer_halves_the_scale(name: str) -> None:
+    class Overflowing(TwoOptimizers):
+        def compute_gradients(self, loss_per_module: Any) -> Any:
+            gradients = super().compute_gradients(loss_per_module)
+            gradients[next(iter(self.optimizers.get("default_policy", name).refs))].fill_(np.inf)
+            return gradients
+
+    learner = make_learner(make_config().framework(precision="fp16"), cls=Overflowing)
+    assert learner.update_from_batch(make_columns(8))[ALL_MODULES]["loss_scale"] == 2.0**15
+
+
 def test_the_scale_doubles_after_enough_finite_steps() -> None:
     precision = Precision("fp16", torch.device("cpu"), initial_scale=4.0, growth_interval=3)
     scales = []
-    for bad in (0, 0, 0, 1, 0, 0, 0):
+    for bad in (0, 0, 0, 1, 0, 0, 0, 0, 0, 0):
         precision.update(torch.tensor(float(bad)))
         scales.append(float(precision.state["scale"]))
-    assert scales == [4, 4, 8, 4, 4, 4, 8]
+    assert scales == [4, 4, 8, 4, 4, 4, 8, 8, 8, 16]
+
+
+def test_what_no_smaller_scale_can_mend_is_no_overflow() -> None:
+    learner = make_learner(make_config(nan_policy="raise").framework(precision="fp16"))
+    columns = make_columns(8)
+    columns["value_targets"][0] = np.nan
+    learner.precision.state["scale"].fill_(2.0)
+    assert learner.update_from_batch(columns)[ALL_MODULES]["loss_scale"] == 1.0
+    with pytest.raises(NonFiniteError, match=r"\['value_targets'\]"):
+        learner.update_from_batch(columns)

@@ -334,3 +334,11 @@ def test_a_moment_that_is_missing_is_refused() -> None:
     next(iter(state["optimizer"]["default_policy"]["default_optimizer"]["moments"].values())).pop("exp_avg_sq")
     with pytest.raises(StateError, match=r"lacks \['exp_avg_sq'\] of parameter"):
         learner.set_state(state)
+
+
+@pytest.mark.parametrize("ask", ["get_state", "set_state", "get_module_state"])
+def test_one_id_where_several_are_meant_is_refused(ask: str) -> None:
+    learner = make_learner(module_ids=("a", "b"))
+    given = {"state": learner.get_state()} if ask == "set_state" else {}
+    with pytest.raises(ModuleError, match=r"give a list of ids: \['ab'\]"):
+        getattr(learner, ask)(**given, module_ids="ab")

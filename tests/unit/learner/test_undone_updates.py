@@ -9,6 +9,7 @@ import torch
 
 from support.engines import Case
 from support.states import flat
+from unison import SingleAgentRLModuleSpec
 from unison.algorithms import PPOLearner
 from unison.learner.engines import xla
 from unison.learner.snapshot import Snapshot
@@ -118,6 +119,33 @@ def test_one_of_several_learners_goes_back_an_update(
         case.update(learner, seed)
     learner.undo_update(3)
     assert_same_state(before, learner.get_state())
+
+
+@pytest.mark.parametrize("change", ["set_state", "add_module", "remove_module"])
+def test_what_has_changed_from_outside_since_an_update_is_not_undone(
+    change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PPOLearner, "distributed", True)
+    _, learner, state = trained(PPOLearner, "eager", ("a", "b"))
+    module = learner.module["a"]
+    spec = SingleAgentRLModuleSpec(type(module), module.observation_space, module.action_space, module.model_config)
+    if change == "set_state":
+        learner.set_state(state)
+    elif change == "add_module":
+        learner.add_module(module_id="c", module_spec=spec)
+    else:
+        learner.remove_module("b")
+    before = copy.deepcopy(learner.get_state())
+    learner.undo_update(0)
+    assert_same_state(before, learner.get_state())
+
+
+def test_a_failed_update_puts_the_place_in_the_schedules_back() -> None:
+    case, learner, before = trained(Failing, "eager", ("a",))
+    learner.moment = "after"
+    with pytest.raises(RuntimeError, match="from user code"):
+        case.update(learner, 2)
+    assert learner.get_state()["learner"]["schedule_step"] == before["learner"]["schedule_step"]
 
 
 class Replacing(Failing):

@@ -225,6 +225,25 @@ def test_an_error_in_the_middle_of_an_update_leaves_no_trace() -> None:
     np.testing.assert_array_equal(before["learner"]["generator"], after["learner"]["generator"])
 
 
+def test_gradients_that_a_failed_update_had_set_aside_are_forgotten() -> None:
+    class Failing(PPOLearner):
+        calls = 0
+
+        def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: Any) -> Any:
+            self.calls += 1
+            if self.calls == 2:  # the first minibatch of the step was set aside
+                raise RuntimeError("from user code")
+            return super().compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
+
+    config = make_config(gradient_accumulation_steps=2)
+    learner, twin = make_learner(config, cls=Failing), make_learner(config)
+    with pytest.raises(RuntimeError, match="from user code"):
+        learner.update_from_batch(make_columns(8), minibatch_size=4)
+    for each in (learner, twin):
+        each.update_from_batch(make_columns(8), minibatch_size=4)
+    assert_same(weights(twin), weights(learner))
+
+
 @pytest.mark.parametrize("action_space", [BOX], ids=["box"])
 def test_continuous_actions_train(action_space: Any) -> None:
     learner = make_learner(action_space=action_space)
@@ -259,6 +278,20 @@ class TestNonFinite:
         good.update_from_batch({name: value[8:] for name, value in columns.items()})
         assert results[ALL_MODULES]["num_non_finite_steps"] == 1
         assert_same(weights(good), weights(learner))
+
+    def test_finite_steps_after_a_bad_one_blame_nothing_else(self) -> None:
+        learner = make_learner(make_config(nan_policy="skip", shuffle_batch_per_epoch=False))
+        alone = learner.update_from_batch(self.poisoned(8))["default_policy"]["non_finite_parameters"]
+        followed = learner.update_from_batch(self.poisoned(16), minibatch_size=8)
+        assert followed["default_policy"]["non_finite_parameters"] == alone != ""
+
+    def test_each_update_counts_its_own_bad_steps(self) -> None:
+        learner = make_learner(make_config(nan_policy="skip"))
+        counts = [
+            learner.update_from_batch(columns)[ALL_MODULES]["num_non_finite_steps"]
+            for columns in (self.poisoned(), self.poisoned(), make_columns(8))
+        ]
+        assert counts == [1, 1, 0]
 
     def test_zero_moves_what_is_finite(self) -> None:
         # By value, for a norm over NaNs would poison the finite entries too.

@@ -43,10 +43,11 @@ def test_the_same_number_goes_on_as_it_was() -> None:
 
 
 def test_more_runners_share_what_the_modules_have_learned() -> None:
-    saved, fresh = [make_state(0), make_state(1)], [make_state(0)] * 3
+    saved = [make_state(0), make_state(1)]
+    fresh = [{**make_state(0), "seeds": {"bases": "fresh bases", "torch": f"fresh torch {n}"}} for n in range(3)]
     states = redistribute(saved, fresh)
     assert [state["seeds"] for state in states[:2]] == [state["seeds"] for state in saved]
-    assert states[2]["seeds"] == {"bases": "bases 0", "torch": "torch 0"}
+    assert states[2]["seeds"] == {"bases": "bases 0", "torch": "fresh torch 2"}
     assert states[2]["metrics"]["num_env_steps_lifetime"] == 0
     assert count_of(states, "red") == [2, 1, 1]
     assert count_of(states, "blue") == [1, 1, 0]

@@ -93,6 +93,13 @@ def test_a_chunk_that_does_not_go_on_from_the_last_is_not_joined_to_it() -> None
     assert everything(buffer, n_step=3, gamma=1.0)[1]["n_steps"] == 1
 
 
+def test_an_episode_whose_last_step_is_gone_is_joined_to_nothing() -> None:
+    buffer = ReplayBuffer(8, seed=0)
+    buffer.add([steps(0, 1), steps(20, 8, id_="f"), steps(1, 1, first=1)])
+    found = everything(buffer, n_step=2, gamma=1.0)  # step 27 lies where step 0 lay
+    assert {key: row["new_obs"] for key, row in found.items() if row["n_steps"] == 1} == {27: 28, 1: 2}
+
+
 def test_links_survive_overwriting() -> None:
     buffer = ReplayBuffer(8, seed=0)
     for t in range(100):
@@ -182,6 +189,14 @@ def test_priorities_of_rows_that_are_gone_are_passed_over() -> None:
     before = buffer.modules[M].get_state()["sampler"]["priorities"].copy()
     buffer.update_priorities(draws.numbers, {M: torch.full((8,), 100.0)})
     np.testing.assert_array_equal(buffer.modules[M].get_state()["sampler"]["priorities"], before)
+
+
+def test_priorities_of_the_oldest_row_that_is_left_are_taken() -> None:
+    buffer = ReplayBuffer(4, prioritization=Prioritization(alpha=1.0), seed=0)
+    buffer.add([steps(0, 5)])  # row 4 has taken the place of row 0
+    buffer.update_priorities({M: torch.arange(4)}, {M: torch.full((4,), 9.0)})
+    priorities = buffer.modules[M].get_state()["sampler"]["priorities"]
+    np.testing.assert_allclose(priorities[:4], [1.0, 9.0, 9.0, 9.0], rtol=1e-5)
 
 
 def test_each_module_has_rows_of_its_own() -> None:

@@ -70,6 +70,14 @@ def test_categorical_never_samples_probability_zero() -> None:
     assert Categorical(inputs).sample(seeded()).unique().tolist() == [1]
 
 
+def test_a_clock_that_rings_at_once_draws_no_choice_of_probability_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ring_at_once(clocks: Tensor, *, generator: torch.Generator | None) -> Tensor:
+        return clocks.zero_()
+
+    monkeypatch.setattr(Tensor, "exponential_", ring_at_once)
+    assert Categorical(torch.tensor([-1e9, 0.0, -1e9])).sample().item() == 1
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e4])
 def test_categorical_stays_finite_in_float32(scale: float) -> None:
     inputs = (scale * logits(64, 5)).float().requires_grad_()

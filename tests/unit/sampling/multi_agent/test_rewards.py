@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unison import MultiAgentRLModuleSpec, SingleAgentRLModuleSpec
+from unison import MultiAgentRLModuleSpec, PPOConfig, SingleAgentEpisode, SingleAgentRLModuleSpec
 from unison.errors import StateError
+from unison.sampling.multi_agent.rewards import AgentRewards
 
 from .conftest import BOX, DISCRETE, RunnerMaker, Turns, Visitors
 
@@ -36,6 +37,20 @@ def settings(**other: Any) -> dict[str, Any]:
         "algorithm_config_overrides_per_module": overrides,
         **other,
     }
+
+
+def test_a_state_brings_scales_and_no_running_returns() -> None:
+    def take_in(rewards: AgentRewards) -> None:
+        parts = {"observations": np.zeros((4, 1)), "actions": np.zeros(3), "rewards": np.array([1.0, 5.0, 2.0])}
+        rewards.normalize("one", [SingleAgentEpisode("an id that comes again", **parts)])
+
+    used, fresh = AgentRewards(PPOConfig()), AgentRewards(PPOConfig())
+    take_in(used)
+    state = used.get_state()
+    for rewards in (used, fresh):
+        rewards.set_state(state)
+        take_in(rewards)
+    assert used.get_state() == fresh.get_state()
 
 
 @pytest.mark.parametrize("env", [visitors, turns])
