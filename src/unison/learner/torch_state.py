@@ -47,6 +47,7 @@ class TorchState(Learner, ABC):
     def set_state(self, state: Mapping[str, Any], *, module_ids: ModuleChoice = None) -> None:
         """See Learner.set_state."""
         chosen = learner_state.chosen_part(state, module_ids)
+        self._whole.optimizers.check()
         for slot in self._whole.optimizers.slots.values():
             slot.sync()  # something may have replaced a parameter's tensor
         before = copy.deepcopy(take_memento(self._whole))
