@@ -1,4 +1,4 @@
-"""All that a Learner has learned, quick to take after every update, for the one that may have to take its place."""
+"""All that a Learner has learned, quick to take: for the one that may have to take its place, or to go back to."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from unison.learner.held import held_buffers, held_parameters
 from unison.learner.snapshot import put_settings_back, settings_of
-from unison.learner.state import get_state, set_state
+from unison.learner.state import get_state, set_rest
 
 if TYPE_CHECKING:
     from unison.learner.optimizer_slot import OptimizerSlot
@@ -47,7 +47,8 @@ def resume(learner: "TorchLearner", memento: Memento) -> None:
         for name in own.keys() & memento.tensors.keys():
             own[name].copy_(torch.as_tensor(memento.tensors[name]))
     known = {m: values for m, values in memento.rest["coefficients"].items() if m in learner.module}
-    set_state(learner, {"learner": {**memento.rest, "coefficients": known}})
+    set_rest(learner, {**memento.rest, "coefficients": known})  # As it was, be it as it may.
+    learner.last_snapshot = None
     for name, slot in _slots(learner).items():
         if name in memento.settings:
             settings, own_state = memento.settings[name]

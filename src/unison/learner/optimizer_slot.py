@@ -66,7 +66,7 @@ class OptimizerSlot:
         return f"Optimizer '{self.name}' of module '{self.module_id}'"
 
     def check(self) -> None:
-        """Raise `OptimizerError` for other param groups, a wrong learning rate, or settings its rule can't honour."""
+        """Raise `OptimizerError` for other param groups, or settings that its rule can't honour."""
         groups = self.optimizer.param_groups
         if self._current_params() != self._registered:
             sizes = [len(params) for params in self._registered], [len(options["params"]) for options in groups]
@@ -76,13 +76,17 @@ class OptimizerSlot:
                 "their own by register_optimizer(), and let others rest by requires_grad_(False)."
             )
         for options in groups:
-            check_rate(options["lr"], self.where)
             reason = self.rule and self.rule.refusal(options)
             if reason is not None:
                 raise OptimizerError(
                     f"{self.where} has {reason}, which it did not have when it was registered. Set it back, or before "
                     "register_optimizer() in configure_optimizers_for_module()."
                 )
+
+    def check_rates(self) -> None:
+        """Raise `OptimizerError` for a learning rate that would spoil the weights."""
+        for options in self.optimizer.param_groups:
+            check_rate(options["lr"], self.where)
 
     def _current_params(self) -> list[list[int]]:
         """The parameters of each group, by identity: to compare tensors is slow."""

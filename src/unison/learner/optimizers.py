@@ -79,6 +79,12 @@ class Optimizers:
         for slot in self.slots.values():
             slot.check()
 
+    def check_for_step(self) -> None:
+        """Raise what `OptimizerSlot.check` and `check_rates` do."""
+        for slot in self.slots.values():
+            slot.check()
+            slot.check_rates()
+
     def is_owned(self, parameter: Parameter) -> bool:
         """Whether a parameter has an optimizer."""
         return id(parameter) in self._owners

@@ -18,7 +18,7 @@ def own_random_numbers(learner: "TorchLearner") -> Generator[None]:
     Dropout and hooks that draw then do the same after a restore, in a Learner that took a lost one's place, and on
     all ranks; two updates never begin alike.
     """
-    index = torch.cuda.current_device() if learner.device.type == "cuda" else None
+    index = learner.device.index if learner.device.type == "cuda" else None
     # Of both, so that they don't begin where others begin that have the same seed, such as the first weights.
     seed = zlib.crc32(f"{learner.generator.initial_seed()}/{learner.counters['num_updates']}".encode())
     with torch.random.fork_rng([] if index is None else [index]):  # pyright: ignore[reportUnknownMemberType]

@@ -73,7 +73,7 @@ def set_state(learner: "TorchLearner", state: Mapping[str, Any]) -> None:
         for name, saved in named.items():
             if (module_id, name) in learner.optimizers.slots:
                 set_slot_state(learner.optimizers.get(module_id, name), saved)
-    _set_rest(learner, state.get("learner", {}))
+    set_rest(learner, state.get("learner", {}))
 
 
 def _arranged(learner: "TorchLearner", state: Mapping[str, Any]) -> dict[ModuleID, dict[str, Any]]:
@@ -170,7 +170,8 @@ def _check_rest(learner: "TorchLearner", rest: Mapping[str, Any]) -> None:
             raise StateError(f"The state of the generator of the order of rows is of no use: {error}") from error
 
 
-def _set_rest(learner: "TorchLearner", rest: Mapping[str, Any]) -> None:
+def set_rest(learner: "TorchLearner", rest: Mapping[str, Any]) -> None:
+    """Take over the component "learner" of a state, which fits."""
     for module_id, named in rest.get("coefficients", {}).items():
         for name, value in named.items():
             learner.coefficients[module_id][name].fill_(float(value))

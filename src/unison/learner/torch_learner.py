@@ -20,6 +20,7 @@ from unison.learner.metrics import NUM_MODULE_STEPS_TRAINED, StepMetrics
 from unison.learner.optimizer_slot import OptimizerSlot
 from unison.learner.optimizers import Optimizers
 from unison.learner.precision import Precision
+from unison.learner.random_numbers import own_random_numbers
 from unison.learner.setup import build_modules, check_addition, check_exists, find_device, seed_generator
 from unison.learner.snapshot import Snapshot
 from unison.learner.step import LOSS_SHARE
@@ -100,11 +101,6 @@ class TorchLearner(TorchOptimization, TorchState):
         self._check_is_built()
         return self._device
 
-    def is_trained(self, module_id: ModuleID, batch: Any) -> bool:
-        """Whether a module's rows are worth preparing: it can learn, and `should_module_be_updated` says so."""
-        compatible = self._is_module_compatible_with_learner(self.module[module_id])
-        return compatible and self.should_module_be_updated(module_id, batch)
-
     def _get_tensor_variable(self, value: Any, dtype: torch.dtype | None = None, trainable: bool = False) -> Tensor:
         """A tensor on the Learner's device; for anything that changes over time."""
         dtype = dtype or (torch.float32 if isinstance(value, float) else None)
@@ -131,8 +127,10 @@ class TorchLearner(TorchOptimization, TorchState):
     ) -> Results:
         """See Learner.update_from_batch."""
         columns = split_by_module(batch, self.module)
-        trained = choose_trained(self, columns, columns)
-        return run_update(self, trained, count_env_steps(self, batch, columns), timesteps, minibatch_size, num_iters)
+        env_steps = count_env_steps(self, batch, columns)
+        with own_random_numbers(self):
+            columns = choose_trained(self, columns, columns)
+            return run_update(self, columns, env_steps, timesteps, minibatch_size, num_iters)
 
     def update_from_episodes(
         self,
@@ -144,8 +142,9 @@ class TorchLearner(TorchOptimization, TorchState):
     ) -> Results:
         """See Learner.update_from_episodes."""
         self._check_is_built()
-        columns, env_steps = episodes_to_columns(self, episodes)
-        return run_update(self, columns, env_steps, timesteps, minibatch_size, num_iters)
+        with own_random_numbers(self):
+            columns, env_steps = episodes_to_columns(self, episodes)
+            return run_update(self, columns, env_steps, timesteps, minibatch_size, num_iters)
 
     def undo_update(self, num_updates: int) -> None:
         """Go back to the state after `num_updates` updates, if the last update went one beyond it.

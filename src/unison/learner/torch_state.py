@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
 
 
+_OF_WHAT_DOES_NOT_FIT = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError)
+
+
 class TorchState(Learner, ABC):
     """The part of a TorchLearner that deals with state; not for use alone."""
 
@@ -55,7 +58,7 @@ class TorchState(Learner, ABC):
             learner_state.set_state(self._whole, chosen)
         except BaseException as error:
             resume(self._whole, before)
-            if isinstance(error, UnisonError) or not isinstance(error, Exception):
+            if isinstance(error, UnisonError) or not isinstance(error, _OF_WHAT_DOES_NOT_FIT):
                 raise
             raise StateError(
                 f"This is no state of this Learner ({type(error).__name__}: {error}). Nothing was changed."

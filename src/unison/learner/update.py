@@ -16,7 +16,6 @@ from unison.errors import BatchError, NonFiniteError
 from unison.learner.collective import gather_objects
 from unison.learner.held import held_parameters
 from unison.learner.metrics import NUM_MODULE_STEPS_TRAINED, MetricKey, StepMetrics, reduce_steps
-from unison.learner.random_numbers import own_random_numbers
 from unison.learner.snapshot import Snapshot
 from unison.learner.step import StepContext
 from unison.types import ALL_MODULES, ModuleID, tree_items, tree_leaves
@@ -43,19 +42,18 @@ def run_update(
     columns = _tensors(learner, batch)
     plan = _plan(learner, columns, minibatch_size, num_iters)
     prepared = time.perf_counter()
-    learner.optimizers.check()  # Of all modules: schedules move the rates of those without rows as well.
+    learner.optimizers.check_for_step()  # Of all modules: schedules move the rates of those without rows as well.
     for slot in learner.optimizers.active(columns):
         slot.sync()
     snapshot = Snapshot(learner, list(columns))
     lifetime = learner.counters["num_env_steps_trained_lifetime"] + env_steps
     steps_so_far = {NUM_ENV_STEPS_SAMPLED_LIFETIME: lifetime, **(timesteps or {})}
     try:
-        with own_random_numbers(learner):
-            learner.results = _train(learner, plan, columns, num_iters, steps_so_far, snapshot)
-            stepped = time.perf_counter()
-            learner.counters["num_updates"] += 1
-            learner.counters["num_env_steps_trained_lifetime"] = lifetime
-            learner.after_gradient_based_update(timesteps=steps_so_far)
+        learner.results = _train(learner, plan, columns, num_iters, steps_so_far, snapshot)
+        stepped = time.perf_counter()
+        learner.counters["num_updates"] += 1
+        learner.counters["num_env_steps_trained_lifetime"] = lifetime
+        learner.after_gradient_based_update(timesteps=steps_so_far)
     except BaseException:
         snapshot.restore()
         raise
@@ -91,7 +89,7 @@ def _train(
         return {ALL_MODULES: {}}
     columns = learner.complete_columns(columns)
     if has_hooks:
-        learner.optimizers.check()
+        learner.optimizers.check_for_step()
         for slot in learner.optimizers.active(columns):
             slot.sync()
     learner.engine.runs += 1
@@ -119,7 +117,9 @@ def valid_rows(columns: Mapping[str, Any]) -> Any:
 
 def choose_trained(learner: "TorchLearner", given: Mapping[ModuleID, T], batch: Any) -> dict[ModuleID, T]:
     """What is given for the modules that train; a rule that is asked may draw or count, so rank 0's answer is all's."""
-    chosen = [m for m in learner.module if m in given and learner.is_trained(m, batch)]
+    able = learner._is_module_compatible_with_learner  # pyright: ignore[reportPrivateUsage]  # the API's name
+    found = [m for m in learner.module if m in given and able(learner.module[m])]
+    chosen = [m for m in found if learner.should_module_be_updated(m, batch)]
     if callable(learner.should_update) or learner.has_own("should_module_be_updated"):
         chosen = gather_objects(learner.collective, chosen)[0]
     return {m: given[m] for m in chosen}

@@ -115,7 +115,7 @@ class LearnerWorker:
         return is_there or self.inherit(moment)
 
     def engine_runs(self) -> int:
-        """How many updates the engine has begun: what it compiles next depends on what it has seen."""
+        """How far the engine has come: what it compiles next depends on what it has seen."""
         return self.learner.engine.runs
 
     def renew_engine(self) -> None:

@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from support.learners import assert_same, make_columns, make_config, make_learner, weights
+from support.episodes import make_episode
+from support.learners import DISCRETE, OBS, assert_same, make_columns, make_config, make_learner, weights
+from unison import SingleAgentRLModuleSpec
 from unison.algorithms import PPOLearner
+from unison.modules import ActorCritic
 
 
 class Noisy(PPOLearner):
@@ -53,3 +56,26 @@ def test_no_two_updates_draw_alike_and_others_never_notice() -> None:
     updated(learner, 0, updates=8)
     assert torch.equal(torch.rand(3), expected)
     assert len(set(learner.drawn)) == 8
+
+
+class Dropping(ActorCritic):
+    """Its values are of what dropout leaves, also those that advantages are computed from."""
+
+    def setup(self) -> None:
+        super().setup()
+        self.dropout = torch.nn.Dropout(0.5)
+
+    def compute_values(self, batch: Any) -> Any:
+        return self.dropout(super().compute_values(batch))
+
+
+def test_what_is_drawn_on_the_way_from_episodes_goes_by_the_state_too() -> None:
+    def learned(global_seed: int) -> dict[str, Any]:
+        torch.manual_seed(0)
+        config = make_config().rl_module(rl_module_spec=SingleAgentRLModuleSpec(module_class=Dropping))
+        learner = config.build_learner(spaces={"default_policy": (OBS, DISCRETE)})
+        torch.manual_seed(global_seed)
+        learner.update_from_episodes([make_episode(8, 0)])
+        return weights(learner)
+
+    assert_same(learned(1), learned(2))

@@ -10,7 +10,7 @@ import torch
 from support.learners import assert_same, make_columns, make_config, make_learner, weights
 from support.states import flat
 from unison.algorithms import PPOLearner
-from unison.errors import CheckpointError, ModuleError, StateError
+from unison.errors import CheckpointError, ModuleError, OptimizerError, StateError
 
 
 def full_config() -> Any:
@@ -342,3 +342,24 @@ def test_one_id_where_several_are_meant_is_refused(ask: str) -> None:
     given = {"state": learner.get_state()} if ask == "set_state" else {}
     with pytest.raises(ModuleError, match=r"give a list of ids: \['ab'\]"):
         getattr(learner, ask)(**given, module_ids="ab")
+
+
+def test_a_state_mends_a_learning_rate_that_went_wrong() -> None:
+    learner = make_learner()
+    state = learner.get_state()
+    learner.get_optimizer().param_groups[0]["lr"] = float("nan")
+    with pytest.raises(OptimizerError, match="no learning rate"):
+        learner.update_from_batch(make_columns(8))
+    learner.set_state(state)
+    learner.update_from_batch(make_columns(8))
+
+
+def test_a_learner_goes_back_also_to_a_coefficient_that_ran_away() -> None:
+    learner = make_learner(make_config(use_kl_loss=True))
+    learner.coefficients["default_policy"]["kl_coeff"].fill_(float("inf"))
+    before = repr(learner.get_state())
+    with pytest.raises(StateError, match="rate must be a finite number"):
+        learner.set_state(_change_setting(learner.get_state(["rl_module", "optimizer"]), "lr", "x"))
+    with pytest.raises(StateError, match="no state of this Learner"):
+        learner.set_state(_change_setting(learner.get_state(["rl_module", "optimizer"]), "betas", None))
+    assert repr(learner.get_state()) == before

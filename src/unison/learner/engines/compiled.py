@@ -254,6 +254,7 @@ class CompiledEngine(Engine, ABC):
             entry = agreed(self._make(learner, plan, columns, chain, signature, shared), learner.collective)
             entry.retraces = retraces
             self._entries[key] = entry
+            learner.engine.runs += 1  # Should a rank not have come so far, all engines begin anew.
         return entry
 
     def _outdated(self, entry: Entry) -> Entry:

@@ -30,7 +30,7 @@ class Engine(ABC):
     fused: bool = False
     """Whether optimizers may use fused kernels that only run eagerly."""
     runs: int = 0
-    """The updates that it has begun."""
+    """The updates that it has begun, and the programs that its ranks have agreed on."""
 
     @abstractmethod
     def run(
