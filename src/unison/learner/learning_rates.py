@@ -10,10 +10,15 @@ from unison.config.schedule import Schedule
 from unison.errors import OptimizerError
 
 
-def check_rate(rate: Any, where: str) -> None:
-    """Raise `OptimizerError` unless `rate` is a learning rate, as a number or a tensor; `where` names the optimizer."""
+def is_rate(rate: Any) -> bool:
+    """Whether this is a learning rate, as a number or a tensor."""
     is_number = isinstance(rate, Real) or (isinstance(rate, Tensor) and rate.numel() == 1)
-    if not is_number or not math.isfinite(rate) or rate < 0:
+    return is_number and math.isfinite(rate) and float(rate) >= 0
+
+
+def check_rate(rate: Any, where: str) -> None:
+    """Raise `OptimizerError` unless `rate` is a learning rate; `where` names the optimizer."""
+    if not is_rate(rate):
         raise OptimizerError(f"{where}: {rate!r} is no learning rate; give a finite number of at least 0.")
 
 

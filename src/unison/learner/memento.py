@@ -1,5 +1,8 @@
 """All that a Learner has learned, quick to take: for the one that may have to take its place, or to go back to."""
 
+import copy
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -58,6 +61,18 @@ def resume(learner: "TorchLearner", memento: Memento) -> None:
             slot.sync()
             for group in slot.groups:
                 group.look_at_counts()
+
+
+@contextmanager
+def wholly_or_not(learner: "TorchLearner") -> Generator[Memento]:
+    """Change a Learner within; on an error it goes back to what it was, a copy of which this gives."""
+    learner.optimizers.sync()
+    before = copy.deepcopy(take_memento(learner))
+    try:
+        yield before
+    except BaseException:
+        resume(learner, before)
+        raise
 
 
 def _slots(learner: "TorchLearner") -> dict[str, "OptimizerSlot"]:

@@ -1,6 +1,5 @@
 """The state of one optimizer as plain data, and back, checked before anything changes."""
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from unison.errors import StateError
+from unison.learner.learning_rates import is_rate
 from unison.learner.optimizer_slot import OptimizerSlot
 from unison.modules.module_state import to_numpy
 from unison.types import ModuleID
@@ -69,8 +69,9 @@ def check_slot_state(slot: OptimizerSlot, state: Mapping[str, Any], foreign: Col
             f"{where} has {len(slot.optimizer.param_groups)} param groups, but the state has {len(state['settings'])}."
         )
     for options in state["settings"]:
-        if not _is_rate(options.get("lr")):
-            raise StateError(f"{where}: the learning rate must be a finite number from 0, not {options.get('lr')!r}.")
+        lr = options.get("lr")
+        if not is_rate(torch.as_tensor(lr) if isinstance(lr, np.ndarray) else lr):  # a tensor's, in a state
+            raise StateError(f"{where}: the learning rate must be a finite number from 0, not {lr!r}.")
         reason = slot.rule and slot.rule.refusal(options)
         if reason is not None:
             raise StateError(f"{where} was registered otherwise than the one of the state, which has {reason}.")
@@ -91,13 +92,6 @@ def check_slot_state(slot: OptimizerSlot, state: Mapping[str, Any], foreign: Col
                     f"{where}: '{moment}' of parameter '{name}' has shape {tuple(np.shape(value))} in the state, but "
                     f"the parameter has {tuple(param.shape)}."
                 )
-
-
-def _is_rate(value: Any) -> bool:
-    try:
-        return 0 <= float(value) < math.inf
-    except (TypeError, ValueError):
-        return False
 
 
 def lend_moments(

@@ -85,6 +85,11 @@ class Optimizers:
             slot.check()
             slot.check_rates()
 
+    def sync(self) -> None:
+        """Adopt what changed from outside: something may have replaced a parameter's tensor."""
+        for slot in self.slots.values():
+            slot.sync()
+
     def is_owned(self, parameter: Parameter) -> bool:
         """Whether a parameter has an optimizer."""
         return id(parameter) in self._owners

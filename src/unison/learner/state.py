@@ -67,7 +67,7 @@ def set_state(learner: "TorchLearner", state: Mapping[str, Any]) -> None:
     """See Learner.set_state."""
     check_state(learner, state)
     learner.last_snapshot = None  # What a state replaces is not to be undone.
-    # The only thing that can still fail, in a module with a state of its own kind; it comes first.
+    # First what fails most likely: a module with a state of its own kind. Whoever calls this goes back on errors.
     learner.module.set_state(state.get("rl_module", {}))
     for module_id, named in _arranged(learner, state).items():
         for name, saved in named.items():

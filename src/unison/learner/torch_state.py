@@ -1,6 +1,5 @@
 """How a PyTorch Learner gives and takes its state."""
 
-import copy
 from abc import ABC
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -13,15 +12,12 @@ from unison.learner import state as learner_state
 from unison.learner.learner import Learner
 from unison.learner.learner_state import ModuleChoice, SettingsSource
 from unison.learner.loading import LoadOptions, load
-from unison.learner.memento import resume, take_memento
+from unison.learner.memento import wholly_or_not
 from unison.modules import RLModule
 from unison.types import ModuleID
 
 if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
-
-
-_OF_WHAT_DOES_NOT_FIT = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError)
 
 
 class TorchState(Learner, ABC):
@@ -51,18 +47,15 @@ class TorchState(Learner, ABC):
         """See Learner.set_state."""
         chosen = learner_state.chosen_part(state, module_ids)
         self._whole.optimizers.check()
-        for slot in self._whole.optimizers.slots.values():
-            slot.sync()  # something may have replaced a parameter's tensor
-        before = copy.deepcopy(take_memento(self._whole))
-        try:
-            learner_state.set_state(self._whole, chosen)
-        except BaseException as error:
-            resume(self._whole, before)
-            if isinstance(error, UnisonError) or not isinstance(error, _OF_WHAT_DOES_NOT_FIT):
+        with wholly_or_not(self._whole):
+            try:
+                learner_state.set_state(self._whole, chosen)
+            except UnisonError:
                 raise
-            raise StateError(
-                f"This is no state of this Learner ({type(error).__name__}: {error}). Nothing was changed."
-            ) from error
+            except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+                raise StateError(
+                    f"This is no state of this Learner ({type(error).__name__}: {error}). Nothing was changed."
+                ) from error
 
     def get_module_state(
         self, module_ids: Collection[ModuleID] | None = None, inference_only: bool = False

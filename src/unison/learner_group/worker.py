@@ -1,6 +1,5 @@
 """What a worker of a LearnerGroup hosts: a Learner, and what the group asks of it."""
 
-import copy
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from unison.errors import ConfigError
 from unison.learner import TorchLearner
 from unison.learner.engines import make_engine
 from unison.learner.learner import ShouldUpdate
-from unison.learner.memento import Memento, resume, take_memento
+from unison.learner.memento import Memento, resume, take_memento, wholly_or_not
 from unison.learner_group.legacy import Legacy
 from unison.learner_group.shared_memory import SharedMemoryError
 from unison.learner_group.transport import WorkerContext
@@ -164,15 +163,14 @@ class LearnerWorker:
 
     def _change(self, number: int, action: Callable[[], Any]) -> Any:
         """Do something wholly or not at all, and so that it can be gone back on."""
-        self._sync()
-        last, before = self._num_changes, copy.deepcopy(take_memento(self.learner))
+        last = self._num_changes
         try:
-            answer = action()
-            self._num_changes = number
-            self._leave()
+            with wholly_or_not(self.learner) as before:
+                answer = action()
+                self._num_changes = number
+                self._leave()
         except BaseException:
             self._num_changes = last
-            resume(self.learner, before)
             raise
         self._before_change = before
         return answer
@@ -181,9 +179,5 @@ class LearnerWorker:
         if self._legacy is None:
             return
         if not in_sync:
-            self._sync()
+            self.learner.optimizers.sync()
         self._legacy.leave((self._num_changes, *take_memento(self.learner)))
-
-    def _sync(self) -> None:
-        for slot in self.learner.optimizers.slots.values():
-            slot.sync()  # something may have replaced a parameter's tensor

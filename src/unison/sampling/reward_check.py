@@ -5,7 +5,7 @@ from typing import Any, Final
 import numpy as np
 
 _MOST_SHOWN: Final = 60
-NUMBERS: Final = frozenset({float, int, bool, np.float64, np.float32, np.int64, np.int32})
+_NUMBERS: Final = frozenset({float, int, bool, np.float64, np.float32, np.int64, np.int32})
 """Types of rewards that need no closer look."""
 
 
@@ -15,7 +15,7 @@ def check_reward(reward: Any) -> None:
     Raises:
         TypeError: it is something else, such as an array [1] or a string, which numpy would take for a number.
     """
-    if type(reward) not in NUMBERS and not is_numeric(reward, ()):
+    if type(reward) not in _NUMBERS and not is_numeric(reward, ()):
         raise TypeError(f"step() returned the reward {shown(reward)}; return one number, as by float(reward)")
 
 

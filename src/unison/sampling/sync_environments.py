@@ -13,7 +13,7 @@ from unison.modules.spaces import Space, parts_of
 from unison.sampling.environments import Ending, Environments, Outcome
 from unison.sampling.guarded_env import GuardedEnv
 from unison.sampling.observations import check_observation, writer_for
-from unison.sampling.reward_check import NUMBERS, check_reward
+from unison.sampling.reward_check import check_reward
 from unison.types import Tree, tree_leaves, tree_map
 
 
@@ -70,8 +70,7 @@ class SyncEnvironments(Environments):
         for index, (step, action) in enumerate(zip(self._steps, self._split(actions), strict=True)):
             try:
                 observation, reward, terminated, truncated, _ = step(action)
-                if type(reward) not in NUMBERS:
-                    check_reward(reward)
+                check_reward(reward)
                 rewards[index] = reward
                 if not (terminated or truncated):
                     write(index, observation)
