@@ -157,7 +157,7 @@ class ModuleReplay:
         """Take over a state of `get_state` of a buffer of this capacity."""
         self.ring.set_state(state["ring"])
         self._links.set_state(state["links"])
-        self._sampler.set_state(state["sampler"])
+        self._sampler.set_state(state["sampler"], len(self))
 
     def _draw(self, rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         if not len(self):

@@ -34,8 +34,8 @@ class Sampler(ABC):
         """What draws depend on."""
 
     @abstractmethod
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of `get_state`."""
+    def set_state(self, state: Mapping[str, Any], size: int) -> None:
+        """Go on from a state of `get_state`, with `size` rows held; one of another kind of sampler makes them new."""
 
 
 @final
@@ -56,7 +56,7 @@ class UniformSampler(Sampler):
         """None."""
         return {}
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
+    def set_state(self, state: Mapping[str, Any], size: int) -> None:
         """Nothing to take over."""
 
 
@@ -104,7 +104,10 @@ class PrioritizedSampler(Sampler):
         """The priorities of all places."""
         return {"priorities": self._tree.get(np.arange(self._capacity)), "largest": self._largest}
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Take over priorities."""
+    def set_state(self, state: Mapping[str, Any], size: int) -> None:
+        """Take over priorities; rows that were drawn without any are new."""
+        if "priorities" not in state:
+            self.add(0, size)
+            return
         self._tree.set(np.arange(self._capacity), np.asarray(state["priorities"]))
         self._largest = float(state["largest"])

@@ -228,6 +228,17 @@ def test_a_buffer_from_a_state_goes_on_alike(prioritized: bool) -> None:
         torch.testing.assert_close(mine, other, rtol=0, atol=0, msg=name)
 
 
+@pytest.mark.parametrize("was_prioritized", [False, True])
+def test_rows_outlive_another_way_of_drawing(was_prioritized: bool) -> None:
+    first = ReplayBuffer(20, prioritization=Prioritization() if was_prioritized else None, seed=0)
+    first.add([steps(0, 4)])
+    first.update_priorities({M: torch.arange(2)}, {M: torch.tensor([3.0, 0.01])})
+    second = ReplayBuffer(20, prioritization=None if was_prioritized else Prioritization(alpha=1.0), seed=0)
+    second.set_state(first.get_state())
+    counts = np.bincount(second.sample(8000).columns[M]["obs"][:, 0].long())
+    np.testing.assert_allclose(counts, 2000, atol=150 if was_prioritized else 2)
+
+
 def test_a_state_of_another_capacity_is_refused() -> None:
     buffer = ReplayBuffer(20, seed=0)
     buffer.add([steps(0, 3)])
