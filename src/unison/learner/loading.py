@@ -19,7 +19,7 @@ from unison.learner.optimizer_state import lend_moments
 from unison.learner.saving import OPTIMIZERS, REST, from_parts
 from unison.learner.state import chosen_part
 from unison.modules import SingleAgentRLModuleSpec
-from unison.modules.module_checkpoint import MODULES, class_and_arguments, held_modules, with_owners
+from unison.modules.module_checkpoint import MODULES, check_classes, class_and_arguments, held_modules, with_owners
 from unison.modules.multi_agent_state import complete_states
 from unison.types import ModuleID, check_several_ids
 
@@ -97,10 +97,12 @@ def take_over(
     metadata = checkpoint.metadata
     state = _state_of(path, checkpoint, options, holder.components)
     names = _names(options.module_ids, metadata.get("modules", state.get("rl_module", {})))
+    classes = options.module_classes or {}
+    check_classes(path, classes, [*names, *names.values()])
     before = holder.get_module_ids()
     adds = "modules" in metadata and (options.is_whole or options.module_ids is not None)
     missing = {saved: own for saved, own in names.items() if own not in before} if adds else {}
-    additions = [_addition(path, metadata, saved, own, options.module_classes or {}) for saved, own in missing.items()]
+    additions = [_addition(path, metadata, saved, own, classes) for saved, own in missing.items()]
     added: list[ModuleID] = []
     # The weights that new modules begin with are replaced; the global random numbers are left alone.
     with torch.random.fork_rng(devices=()):  # pyright: ignore[reportUnknownMemberType]  # untyped

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from unison.checkpoint import Manifest, read_checkpoint, write_checkpoint
 from unison.checkpoint.trees import encode_plain
-from unison.errors import CheckpointError, SpaceError
+from unison.errors import CheckpointError, ModuleError, SpaceError
 from unison.modules.description import arguments_of, class_of, describe
 from unison.types import ALL_MODULES, ModuleID, check_several_ids
 
@@ -73,6 +73,14 @@ def class_and_arguments(
         raise CheckpointError(f"The checkpoint {path}, module '{module_id}': {error}") from error
 
 
+def check_classes(path: PathLike, module_classes: Collection[ModuleID], module_ids: Collection[ModuleID]) -> None:
+    """Raise ModuleError if classes are given for modules that are not among those a checkpoint gives."""
+    strangers = [module_id for module_id in module_classes if module_id not in module_ids]
+    if strangers:
+        given = list(dict.fromkeys(module_ids))
+        raise ModuleError(f"module_classes names {strangers}, but what {path} gives are the modules {given}.")
+
+
 def save_modules(
     path: PathLike,
     modules: "Mapping[ModuleID, RLModule]",
@@ -91,6 +99,7 @@ def load_modules(
     check_several_ids(module_ids)
     chosen = None if module_ids is None else list(module_ids)
     metadata, states = read_module_states(path, chosen)
+    check_classes(path, module_classes, states)
     modules = {
         module_id: _build(*class_and_arguments(path, metadata, module_id, module_classes.get(module_id)))
         for module_id in states

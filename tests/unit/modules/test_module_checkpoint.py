@@ -118,6 +118,8 @@ def test_classes_of_several_modules_are_given_by_id(tmp_path: Path) -> None:
     assert_same(MultiAgentRLModule.from_checkpoint(tmp_path / "m", module_classes={"l": Linear}), marl)
     with pytest.raises(CheckpointError, match="not registered"):
         MultiAgentRLModule.from_checkpoint(tmp_path / "m")
+    with pytest.raises(ModuleError, match=r"module_classes names \['L'\]"):
+        MultiAgentRLModule.from_checkpoint(tmp_path / "m", module_classes={"L": Linear})
 
 
 def test_one_kind_is_not_taken_for_the_other(tmp_path: Path) -> None:
