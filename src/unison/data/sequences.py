@@ -1,14 +1,21 @@
 """Cutting chunks of episodes into sequences of bounded length, padded at the end."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from unison.data.columns import Columns
 from unison.data.trees import take_rows
-from unison.types import Tree
+from unison.types import Tree, tree_leaves
+
+
+def lead_of(columns: Mapping[str, Any], *, is_stateful: bool) -> tuple[int, ...]:
+    """The lead of all columns of a batch: [B], its rows, or where modules have a state [B, T], its sequences' steps."""
+    return tuple(np.shape(tree_leaves(columns[Columns.OBS])[0])[: 2 if is_stateful else 1])
 
 
 @dataclass(frozen=True)

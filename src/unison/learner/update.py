@@ -11,6 +11,7 @@ import torch
 
 from unison.data import Columns, MultiAgentBatch
 from unison.data.plan import MinibatchPlan
+from unison.data.sequences import lead_of
 from unison.data.tensors import TensorColumns, TensorConverter
 from unison.errors import BatchError, NonFiniteError
 from unison.learner.collective import gather_objects
@@ -18,7 +19,7 @@ from unison.learner.held import held_parameters
 from unison.learner.metrics import NUM_MODULE_STEPS_TRAINED, MetricKey, StepMetrics, reduce_steps
 from unison.learner.snapshot import Snapshot
 from unison.learner.step import StepContext
-from unison.types import ALL_MODULES, ModuleID, tree_items, tree_leaves
+from unison.types import ALL_MODULES, ModuleID, tree_items
 
 if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
@@ -111,8 +112,7 @@ def valid_rows(columns: Mapping[str, Any]) -> Any:
     """The rows (time steps, for sequences) of a minibatch that count: a number, or 0-d where padding decides."""
     if Columns.LOSS_MASK in columns:
         return columns[Columns.LOSS_MASK].sum()
-    lead = 2 if Columns.STATE_IN in columns else 1
-    return float(math.prod(tree_leaves(columns[Columns.OBS])[0].shape[:lead]))
+    return float(math.prod(lead_of(columns, is_stateful=Columns.STATE_IN in columns)))
 
 
 def choose_trained(learner: "TorchLearner", given: Mapping[ModuleID, T], batch: Any) -> dict[ModuleID, T]:
@@ -135,8 +135,7 @@ def count_env_steps(learner: "TorchLearner", batch: Any, columns: Mapping[Module
             mask = module_columns[Columns.LOSS_MASK]
             counts.append(int(mask.sum() if isinstance(mask, torch.Tensor) else np.count_nonzero(mask)))
         elif Columns.OBS in module_columns:
-            shape = np.shape(tree_leaves(module_columns[Columns.OBS])[0])
-            counts.append(math.prod(shape[: 2 if learner.module[module_id].is_stateful() else 1]))
+            counts.append(math.prod(lead_of(module_columns, is_stateful=learner.module[module_id].is_stateful())))
     return max(counts)
 
 
@@ -179,10 +178,8 @@ def _plan(
     rows: dict[ModuleID, int] = {}
     sizes: dict[ModuleID, int] = {}
     for module_id, module_columns in columns.items():
-        first = tree_leaves(module_columns[Columns.OBS])[0]
-        rows[module_id] = first.shape[0]
-        steps_per_row = first.shape[1] if learner.module[module_id].is_stateful() else 1
-        sizes[module_id] = rows[module_id] if minibatch_size is None else max(1, minibatch_size // steps_per_row)
+        rows[module_id], *steps = lead_of(module_columns, is_stateful=learner.module[module_id].is_stateful())
+        sizes[module_id] = rows[module_id] if minibatch_size is None else max(1, minibatch_size // math.prod(steps))
     return MinibatchPlan(
         rows,
         sizes,

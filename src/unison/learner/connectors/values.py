@@ -8,11 +8,11 @@ from torch import Tensor
 
 from unison.data import Columns
 from unison.data.rollout import Rollout
-from unison.data.sequences import lay_out
+from unison.data.sequences import lay_out, lead_of
 from unison.data.trees import slice_rows, take_rows
 from unison.errors import ModuleError
 from unison.learner.loss_check import checked_values
-from unison.types import ModuleID, Tree, tree_leaves
+from unison.types import ModuleID, Tree
 
 if TYPE_CHECKING:
     from unison.learner.torch_learner import TorchLearner
@@ -51,7 +51,7 @@ def compute_values(learner: "TorchLearner", module_id: ModuleID, rollout: Rollou
 
 def _in_pieces(learner: "TorchLearner", module_id: ModuleID, batch: Mapping[str, Tree], rows_at_once: int) -> Tensor:
     module = learner.module[module_id]
-    rows = tree_leaves(batch[Columns.OBS])[0].shape[0]
+    rows, *steps = lead_of(batch, is_stateful=module.is_stateful())
     rank, world_size = learner.collective.rank, learner.collective.world_size
     values: Tensor | None = None
     with torch.no_grad():
@@ -59,20 +59,17 @@ def _in_pieces(learner: "TorchLearner", module_id: ModuleID, batch: Mapping[str,
             if number % world_size != rank:
                 continue
             piece = slice_rows(dict(batch), start, start + rows_at_once)
-            shape = tree_leaves(piece[Columns.OBS])[0].shape[: 2 if module.is_stateful() else 1]
             try:
                 found = learner.module.compute_values({module_id: piece})[module_id]
             except ModuleError as error:  # A module knows its class, not its id.
                 error.args = (f"Module '{module_id}': {error}",)
                 raise
-            checked_values(module_id, found, shape)
+            checked_values(module_id, found, lead_of(piece, is_stateful=module.is_stateful()))
             if values is None:
                 values = found.new_zeros((rows, *found.shape[1:]), dtype=torch.float32)
             values[start : start + rows_at_once] = found
     if values is None:  # More ranks than pieces: this one had none.
-        obs = tree_leaves(batch[Columns.OBS])[0]
-        shape = obs.shape[: 2 if module.is_stateful() else 1]
-        values = torch.zeros(shape, device=learner.device)
+        values = torch.zeros((rows, *steps), device=learner.device)
     if world_size > 1:
         learner.collective.all_reduce_(values.view(-1))
     return values
