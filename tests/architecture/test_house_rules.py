@@ -49,6 +49,15 @@ def test_every_module_says_what_it_is(sources: list[Any]) -> None:
     assert [source.module for source in sources if not ast.get_docstring(source.tree)] == []
 
 
+def test_the_way_of_the_data_reads_in_an_afternoon(sources: list[Any], texts: dict[str, str]) -> None:
+    route = texts["CONTRIBUTING.md"].partition("## An afternoon's reading")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`([\w/]+)\.py`", route))
+    lines = {source.module.removeprefix("unison."): source.text.count("\n") for source in sources}
+    found = {name: lines.get(name.replace("/", ".")) for name in named}
+    assert [name for name, length in found.items() if length is None] == []
+    assert 3500 < sum(length or 0 for length in found.values()) < 4500
+
+
 def _hits(texts: dict[str, str], pattern: re.Pattern[str]) -> list[str]:
     return [
         f"{name}:{number}: {line.strip()}"
