@@ -1,4 +1,4 @@
-"""Torch's global random numbers during an update: the Learner's own, wherever it runs and whatever was drawn before."""
+"""Torch's global random numbers while a Learner works: its own, wherever it runs and whatever was drawn before."""
 
 import zlib
 from collections.abc import Generator
@@ -12,15 +12,19 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def own_random_numbers(learner: "TorchLearner") -> Generator[None]:
+def own_random_numbers(learner: "TorchLearner", purpose: str = "update") -> Generator[None]:
     """Begin torch's global generators by the Learner's seed and the number of the update; put them back afterwards.
 
-    Dropout and hooks that draw then do the same after a restore, in a Learner that took a lost one's place, and on
-    all ranks; two updates never begin alike.
+    Dropout, hooks that draw and the first weights of new modules then are the same after a restore, in a Learner that
+    took a lost one's place, and on all ranks; two updates never begin alike.
+
+    Args:
+        learner: whose seed and updates count.
+        purpose: what is drawn; each has numbers of its own.
     """
     index = learner.device.index if learner.device.type == "cuda" else None
     # Of both, so that they don't begin where others begin that have the same seed, such as the first weights.
-    seed = zlib.crc32(f"{learner.generator.initial_seed()}/{learner.counters['num_updates']}".encode())
+    seed = zlib.crc32(f"{purpose} {learner.generator.initial_seed()}/{learner.counters['num_updates']}".encode())
     with torch.random.fork_rng([] if index is None else [index]):  # pyright: ignore[reportUnknownMemberType]
         # Not torch.manual_seed: that seeds all devices, and where there are none it remembers to do so.
         torch.default_generator.manual_seed(seed)

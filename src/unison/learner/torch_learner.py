@@ -317,7 +317,8 @@ class TorchLearner(TorchOptimization, TorchState):
         rule = checked_should_update(new_should_module_be_updated, [*self.module, module_id])
         overrides = {**self.config.algorithm_config_overrides_per_module.get(module_id, {}), **(config_overrides or {})}
         config = self.config.with_overrides(overrides, f"config_overrides of module '{module_id}'")
-        module: RLModule = module_spec.build().to(self._device)
+        with own_random_numbers(self, f"module {module_id}"):
+            module: RLModule = module_spec.build().to(self._device)
         self.module.add_module(module_id, module)
         rule_before = self.should_update
         try:

@@ -58,6 +58,21 @@ def test_no_two_updates_draw_alike_and_others_never_notice() -> None:
     assert len(set(learner.drawn)) == 8
 
 
+def test_the_first_weights_of_an_added_module_go_by_the_seed() -> None:
+    def added(global_seed: int, module_id: str, seed: int = 0) -> dict[str, Any]:
+        learner = make_learner(make_config().debugging(seed=seed))
+        torch.manual_seed(global_seed)
+        expected = torch.rand(3)
+        torch.manual_seed(global_seed)
+        learner.add_module(module_id=module_id, module_spec=SingleAgentRLModuleSpec(None, OBS, DISCRETE))
+        assert torch.equal(torch.rand(3), expected)
+        return learner.get_module_state()[module_id]
+
+    assert_same(added(1, "b"), added(2, "b"))
+    others = [added(1, "b"), added(1, "c"), added(1, "b", seed=1)]
+    assert len({float(state["policy_head.weight"].flat[0]) for state in others}) == 3
+
+
 class Dropping(ActorCritic):
     """Its values are of what dropout leaves, also those that advantages are computed from."""
 
