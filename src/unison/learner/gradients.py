@@ -1,8 +1,8 @@
 """From losses to the gradients that a step applies: differentiate, gather, clip."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import repeat
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from unison.learner.collective import Collective
 from unison.learner.optimizer_slot import OptimizerSlot
 from unison.learner.precision import Precision
+from unison.learner.step import LOSS_SHARE
 from unison.types import ParamRef
 
 Gradients = dict[ParamRef, Tensor]
@@ -51,6 +52,16 @@ def clip_gradients(gradients: Sequence[Tensor], *, grad_clip: float | None, grad
         for gradient in gradients:
             gradient.mul_(factor)
     return norm
+
+
+def weigh(loss: Tensor, columns: Mapping[str, Any]) -> None:
+    """Let gradients through the loss of a module count as much as its minibatch's rows do in their optimizer step.
+
+    The value stays as it is. By a hook, so that the total may be any function of the losses.
+    """
+    if LOSS_SHARE in columns and loss.requires_grad:
+        share: Tensor = columns[LOSS_SHARE]
+        loss.register_hook(lambda gradient: gradient * share.to(gradient.dtype))
 
 
 def differentiate(loss: Tensor, slots: Sequence[OptimizerSlot], precision: Precision) -> Gradients:

@@ -161,10 +161,11 @@ class Learner(LearnerState):
     def compute_loss(
         self, *, fwd_out: Mapping[ModuleID, Mapping[str, Any]], batch: Mapping[ModuleID, Any]
     ) -> dict[ModuleID, Any]:
-        """The loss of each module (0-d), and under ALL_MODULES the total.
+        """The loss of each module (0-d), and under ALL_MODULES the total, which is made of them.
 
-        Whoever overrides this and trains with several Learners or gradient accumulation weighs each
-        module's loss in the total by `batch[module_id][LOSS_SHARE]`, where that column is present.
+        With several Learners or gradient accumulation a minibatch is a part of its step, and each of the losses that
+        are returned is given the weight of its rows. What the total has besides is to be weighed by the column
+        `batch[module_id][LOSS_SHARE]`, where it is present.
         """
 
     @abstractmethod

@@ -7,8 +7,8 @@ from unison.types import ModuleID
 LOSS_SHARE = "loss_share"
 """The column that tells which share of its optimizer step's rows a minibatch holds (0-d).
 
-It is absent where a minibatch is the whole step. `Learner.compute_loss` weighs losses by it, so
-that gradients summed over minibatches and ranks are those of the mean over all rows.
+It is absent where a minibatch is the whole step. Losses weigh by it, so that gradients summed over minibatches and
+ranks are those of the mean over all rows.
 """
 
 

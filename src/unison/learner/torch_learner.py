@@ -12,7 +12,7 @@ from unison.data.tensors import TensorColumns, split_by_module
 from unison.errors import BatchError, NotBuiltError
 from unison.learner.connectors import LearnerConnector, episodes_to_columns
 from unison.learner.engines import make_engine
-from unison.learner.gradients import ClipFunction, GradientExchange, Gradients, clip_gradients, differentiate
+from unison.learner.gradients import ClipFunction, GradientExchange, Gradients, clip_gradients, differentiate, weigh
 from unison.learner.learner import Results, ShouldUpdate
 from unison.learner.loss_check import checked_loss
 from unison.learner.memory import keep_freed_memory
@@ -23,7 +23,6 @@ from unison.learner.precision import Precision
 from unison.learner.random_numbers import own_random_numbers
 from unison.learner.setup import build_modules, check_addition, check_exists, find_device, seed_generator
 from unison.learner.snapshot import Snapshot
-from unison.learner.step import LOSS_SHARE
 from unison.learner.torch_optimization import TorchOptimization
 from unison.learner.torch_state import TorchState
 from unison.learner.update import choose_trained, count_env_steps, run_update, valid_rows
@@ -202,6 +201,7 @@ class TorchLearner(TorchOptimization, TorchState):
             fwd_out = self.module.forward_train(batch)
             loss_per_module = self.compute_loss(fwd_out=fwd_out, batch=batch)
         for module_id, columns in batch.items():
+            weigh(loss_per_module[module_id], columns)
             self.metrics.log_value((module_id, "total_loss"), loss_per_module[module_id])
             self.metrics.log_value((module_id, NUM_MODULE_STEPS_TRAINED), valid_rows(columns), reduce="sum")
         for module_id in self.step.modules:
@@ -232,8 +232,7 @@ class TorchLearner(TorchOptimization, TorchState):
                 error.args = (f"Module '{module_id}': {error}",)
                 raise
             losses[module_id] = checked_loss(self, module_id, loss)
-            weighed = loss * columns[LOSS_SHARE] if LOSS_SHARE in columns else loss
-            total = weighed if total is None else total + weighed
+            total = loss if total is None else total + loss
         losses[ALL_MODULES] = torch.zeros((), device=self._device) if total is None else total
         return losses
 

@@ -14,6 +14,7 @@ from support.learners import BOX, assert_same, differ, make_columns, make_config
 from unison import ALL_MODULES, MultiAgentBatch, SampleBatch
 from unison.algorithms import PPOLearner
 from unison.errors import BatchError, NonFiniteError
+from unison.learner import LOSS_SHARE
 from unison.losses import explained_variance
 
 
@@ -122,6 +123,59 @@ def test_accumulated_gradients_equal_those_of_the_larger_minibatch(steps: int) -
     parts.update_from_batch(columns, minibatch_size=8, num_iters=2)
     for name, value in weights(whole).items():
         np.testing.assert_allclose(weights(parts)[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+class OwnTotal(PPOLearner):
+    """Sums the losses itself, as one who has never heard of shares would."""
+
+    def compute_loss(self, *, fwd_out: Any, batch: Any) -> Any:
+        losses: Any = {
+            m: self.compute_loss_for_module(
+                module_id=m, config=self.config_for_module(m), batch=columns, fwd_out=fwd_out[m]
+            )
+            for m, columns in batch.items()
+        }
+        return losses | {ALL_MODULES: sum(losses.values())}
+
+
+class OtherTotal(PPOLearner):
+    """Its total is no sum, and has a term that is none of the losses."""
+
+    def compute_loss(self, *, fwd_out: Any, batch: Any) -> Any:
+        losses = super().compute_loss(fwd_out=fwd_out, batch=batch)
+        total: Any = sum((2.0 if m == "a" else 1.0) * losses[m] for m in batch)
+        for m, columns in batch.items():
+            total = total + fwd_out[m]["vf_preds"].square().mean() * columns.get(LOSS_SHARE, 1.0)
+        return losses | {ALL_MODULES: total}
+
+
+class EachAlone(PPOLearner):
+    """Differentiates each loss by itself."""
+
+    def compute_gradients(self, loss_per_module: Any) -> Any:
+        gradients: Any = {}
+        for module_id in (m for m in loss_per_module if m != ALL_MODULES):
+            parameters = self.get_parameters(self.module[module_id])
+            found = torch.autograd.grad(loss_per_module[module_id], parameters)
+            gradients |= {self.get_param_ref(p): g for p, g in zip(parameters, found, strict=True)}
+        return gradients
+
+
+@pytest.mark.parametrize("engine", ["eager", "xla"])
+@pytest.mark.parametrize("cls", [OwnTotal, OtherTotal, EachAlone])
+def test_losses_weigh_by_their_rows_whoever_sums_them_up(cls: type[PPOLearner], engine: str) -> None:
+    if engine == "xla":
+        pytest.importorskip("jax")
+    settings = make_config(shuffle_batch_per_epoch=False)
+    whole = make_learner(settings, cls=cls, module_ids=("a", "b"))
+    in_parts = settings.copy().training(gradient_accumulation_steps=3).framework(engine=engine)
+    parts = make_learner(in_parts, cls=cls, module_ids=("a", "b"))
+    batch = {"a": make_columns(24, 1), "b": make_columns(9, 2)}
+    whole.update_from_batch(batch, minibatch_size=24, num_iters=2)
+    results = parts.update_from_batch(batch, minibatch_size=8, num_iters=2)
+    assert results[ALL_MODULES]["engine"] == engine
+    for name, value in weights(whole).items():
+        np.testing.assert_allclose(weights(parts)[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def test_frozen_modules_stay_bit_identical() -> None:
