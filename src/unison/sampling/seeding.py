@@ -1,6 +1,8 @@
 """Random numbers of a sampler: reproducible, its own, and different from those of every other."""
 
-from collections.abc import Mapping
+import zlib
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, final
 
 import numpy as np
@@ -30,17 +32,32 @@ class Seeds:
         self.torch_generator = torch.Generator()
         """Draws the actions."""
         self.torch_generator.manual_seed(int(own.generate_state(1, np.uint64)[0] >> 1))
+        self._num_runs = 0
 
     def for_environments(self, num_envs: int) -> list[int]:
         """New seeds for the environments, one each."""
         base = int(self._bases.integers(_LARGEST_SEED)) + self._worker_index * num_envs
         return [(base + index) % _LARGEST_SEED for index in range(num_envs)]
 
+    @contextmanager
+    def of_run(self) -> Generator[None]:
+        """Begin torch's global generator, from which modules may draw as they act, anew; put it back afterwards."""
+        self._num_runs += 1
+        seed = zlib.crc32(f"run {self.torch_generator.initial_seed()}/{self._num_runs}".encode())
+        with torch.random.fork_rng(devices=()):  # pyright: ignore[reportUnknownMemberType]
+            torch.default_generator.manual_seed(seed)
+            yield
+
     def get_state(self) -> dict[str, Any]:
         """Where the sequences stand."""
-        return {"bases": self._bases.bit_generator.state, "torch": self.torch_generator.get_state().numpy().copy()}
+        return {
+            "bases": self._bases.bit_generator.state,
+            "torch": self.torch_generator.get_state().numpy().copy(),
+            "num_runs": self._num_runs,
+        }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on from where the sequences stood."""
         self._bases.bit_generator.state = state["bases"]
         self.torch_generator.set_state(torch.tensor(np.asarray(state["torch"]), dtype=torch.uint8))
+        self._num_runs = int(state.get("num_runs", 0))  # Older checkpoints lack it.

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from unison import SingleAgentRLModuleSpec
 from unison.errors import StateError
+from unison.modules import ActorCritic
 from unison.sampling.seeding import Seeds
 
 
@@ -44,6 +46,35 @@ def test_samples_are_reproducible_whatever_the_global_random_numbers(
     other = make_runner("CartPole-v1", vectorization=mode, seed=5, worker_index=1)
     other.set_weights(weights)
     assert not np.array_equal(other.sample(num_timesteps=3)[0].get_observations(0), samples[0][0].get_observations(0))
+
+
+class Noisy(ActorCritic):
+    """Explores by noise that it draws from torch's global generator."""
+
+    def forward_exploration(self, batch: Any) -> Any:
+        outputs = self.forward_inference(batch)
+        return {**outputs, "action_dist_inputs": outputs["action_dist_inputs"] + torch.randn(2)}
+
+
+def test_what_modules_draw_as_they_act_goes_by_the_seed_and_the_state(make_runner: Any) -> None:
+    def logits(runner: Any) -> Any:
+        sample = runner.sample(num_timesteps=21)
+        return np.concatenate([episode.get_extra_model_outputs("action_dist_inputs") for episode in sample])
+
+    spec = SingleAgentRLModuleSpec(module_class=Noisy)
+    first, second = (make_runner("CartPole-v1", seed=5, rl_module_spec=spec) for _ in range(2))
+    second.set_weights(first.modules.get_state())
+    drawn: list[Any] = []
+    for runner, global_seed in ((first, 1), (second, 2)):
+        torch.manual_seed(global_seed)
+        drawn.append(logits(runner))
+        runner.reset_environments()
+    np.testing.assert_array_equal(*drawn)
+    logits(second)
+    second.set_state(first.get_state())
+    expected = logits(first)
+    np.testing.assert_array_equal(logits(second), expected)
+    assert not np.isin(expected, drawn[0]).any()
 
 
 def test_making_a_runner_leaves_global_random_numbers_alone(make_runner: Any) -> None:

@@ -136,9 +136,7 @@ class MultiAgentEnvRunner(LocalRunner):
             self._worlds.reseed(self._world_seeds)
             self._next_world = 0
         self._needs_reset = True
-        with torch.inference_mode(), torch.random.fork_rng(devices=()):  # pyright: ignore[reportUnknownMemberType]
-            seed = torch.randint(2**62, (), generator=self._seeds.torch_generator)
-            torch.manual_seed(int(seed))  # pyright: ignore[reportUnknownMemberType]
+        with torch.inference_mode(), self._seeds.of_run():
             yield
         self._needs_reset = False
 
