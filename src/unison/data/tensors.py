@@ -14,7 +14,7 @@ import torch
 
 from unison.data.batch import MultiAgentBatch
 from unison.data.columns import Columns
-from unison.data.ranges import find_outside
+from unison.data.ranges import filled, find_outside
 from unison.errors import BatchError
 from unison.suggest import nearest
 from unison.types import DEFAULT_MODULE_ID, ModuleID, Tree, tree_items, tree_leaves, tree_map
@@ -129,14 +129,27 @@ class TensorConverter:
                 raise self._error(name, "holds objects or strings", "give numbers")
         self._check_lengths(tensors)
         self._check_state(tensors)
+        mask = self._mask(tensors)
         for name, space in self._spaces.items():
-            if space is not None and name in tensors:
+            if name not in tensors:
+                continue
+            if space is not None:
                 self._check_space(name, space, tensors[name])
-                outside = find_outside(name, space, columns[name])
+                outside = find_outside(name, space, columns[name], mask)
                 if outside is not None:
                     found = f"holds {outside.number} in row {outside.row}"
                     raise self._error(outside.path, found, f"give numbers of the space {outside.space}")
+            if mask is not None:
+                tensors[name] = filled(space, tensors[name], mask)
         return tensors
+
+    def _mask(self, tensors: TensorColumns) -> torch.Tensor | None:
+        """Which rows count, [B] or [B, T]; None if all do, or if the losses will say what is wrong with the mask."""
+        mask = tensors.get(Columns.LOSS_MASK)
+        if not isinstance(mask, torch.Tensor) or mask.dtype is not torch.bool:
+            return None
+        lead = tree_leaves(tensors.get(Columns.OBS, mask))[0].shape[: self._lead]
+        return mask if mask.shape == lead else None
 
     def _tensor(self, name: str, leaf: _Leaf) -> torch.Tensor:
         if isinstance(leaf, np.ndarray):

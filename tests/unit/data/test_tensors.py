@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from support.learners import assert_same, make_columns, make_config, make_learner, weights
+from support.learners import OBS, assert_same, make_columns, make_config, make_learner, weights
+from unison import PPOConfig, SACConfig
 from unison.data.tensors import TensorConverter
 from unison.errors import BatchError
 
@@ -18,10 +19,10 @@ from unison.errors import BatchError
         (gym.spaces.Discrete(3), [0, 2], [0, 3], r"holds 3 in row 1; give numbers of the space Discrete\(3\)"),
         (gym.spaces.Discrete(3), [0, 2], [-1, 2], "holds -1 in row 0"),
         (gym.spaces.Discrete(3, start=-1), [-1, 1], [0, 2], "holds 2 in row 1"),
-        (gym.spaces.Discrete(2, start=5), [0, 6], [7, 5], "holds 7 in row 0"),  # 0 fills up sequences
-        (gym.spaces.Discrete(2, start=5), [0, 5], [0, 4], "holds 4 in row 1"),
-        (gym.spaces.Discrete(2, start=-3), [0, -2], [0, -1], "holds -1 in row 1"),
-        (gym.spaces.MultiDiscrete([2, 4], start=[3, 0]), [[3, 3], [0, 0]], [[4, 0], [1, 0]], "holds 1 in row 1"),
+        (gym.spaces.Discrete(2, start=5), [5, 6], [7, 5], "holds 7 in row 0"),
+        (gym.spaces.Discrete(2, start=5), [6, 5], [5, 0], "holds 0 in row 1"),
+        (gym.spaces.Discrete(2, start=-3), [-3, -2], [-3, -1], "holds -1 in row 1"),
+        (gym.spaces.MultiDiscrete([2, 4], start=[3, 0]), [[3, 3], [4, 0]], [[4, 0], [1, 0]], "holds 1 in row 1"),
         (gym.spaces.Tuple([gym.spaces.Discrete(2)]), (np.array([0, 1]),), (np.array([0, 2]),), "/0' holds 2 in row 1"),
         (gym.spaces.MultiDiscrete([2, 4]), [[1, 3], [0, 0]], [[1, 3], [2, 0]], "holds 2 in row 1"),
     ],
@@ -41,6 +42,29 @@ def test_actions_outside_their_space(space: Any, sound: Any, wrong: Any, message
         convert({"actions": kind(sound)})
         with pytest.raises(BatchError, match=f"Module 'walker': column 'actions.*{message}"):
             convert({"actions": kind(wrong)})
+
+
+@pytest.mark.parametrize("engine", ["eager", "xla"])
+@pytest.mark.parametrize("algorithm", [PPOConfig, SACConfig])
+def test_rows_that_do_not_count_may_hold_anything(algorithm: Any, engine: str) -> None:
+    if engine == "xla":
+        pytest.importorskip("jax")
+    space = gym.spaces.Discrete(2, start=3)
+    config = algorithm().debugging(seed=0).framework(engine=engine).training(shuffle_batch_per_epoch=False)
+    columns: dict[str, Any] = {**make_columns(8, 0, gym.spaces.Discrete(2)), "loss_mask": np.arange(8) != 2}
+    columns |= {"actions": columns["actions"] + 3, "new_obs": columns["obs"] + 1, "terminateds": np.zeros(8, bool)}
+    columns["rewards"] = np.ones(8, np.float32)
+    trained: list[Any] = []
+    for is_spoilt in (False, True):
+        learner = config.build_learner(spaces={"default_policy": (OBS, space)})
+        given = {name: column.copy() for name, column in columns.items()}
+        for name in ("obs", "new_obs", "actions") if is_spoilt else ():
+            given[name][2] = 0 if name == "actions" else np.nan
+        results = learner.update_from_batch(given, num_iters=2)
+        assert results["__all_modules__"]["engine"] == engine
+        assert results["__all_modules__"]["num_non_finite_steps"] == 0
+        trained.append(weights(learner))
+    assert_same(*trained)
 
 
 UNFIT: dict[str, tuple[Any, str]] = {
