@@ -132,9 +132,10 @@ def exchange(first: Path, second: Path) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Delete a directory such that its name never shows half of it."""
+    """Delete a directory such that its name never shows half of it, unless another process is faster."""
     trash = _hidden(path, "new")
-    os.rename(path, trash)
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(path, trash)
     shutil.rmtree(trash, ignore_errors=True)
 
 

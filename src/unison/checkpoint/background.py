@@ -54,7 +54,8 @@ class BackgroundWriter:
         """
         self.wait()
         contents = _copied(take_apart(parts, metadata)) if copy else lambda: take_apart(parts, metadata)
-        self._running = self._thread.submit(self._write, os.fspath(path), contents, then)
+        # A relative path is that of now, wherever the process may have gone when the thread comes to it.
+        self._running = self._thread.submit(self._write, os.path.abspath(path), contents, then)
 
     def wait(self) -> None:
         """Wait until everything is on the disk.

@@ -90,13 +90,20 @@ class CheckpointDirectory:
                 f"the last is {last}."
             )
 
-    def refuse_unlisted(self, files: Mapping[str, FileEntry]) -> None:
-        """Raise if there is a file that the manifest does not list."""
+    def find_unlisted(self, files: Mapping[str, FileEntry]) -> str | None:
+        """A file that the manifest does not list; None if there is none."""
         for folder, _, names, _ in os.fwalk(".", dir_fd=self._descriptor):
             for name in names:
                 relative = os.path.normpath(os.path.join(folder, name))
                 if relative != MANIFEST and relative not in files:
-                    raise self.damaged(relative, "is foreign: the manifest does not list it", "Move it elsewhere.")
+                    return relative
+        return None
+
+    def refuse_unlisted(self, files: Mapping[str, FileEntry]) -> None:
+        """Raise if there is a file that the manifest does not list."""
+        foreign = self.find_unlisted(files)
+        if foreign is not None:
+            raise self.damaged(foreign, "is foreign: the manifest does not list it", "Move it elsewhere.")
 
     def damaged(self, name: str, reason: str, remedy: str = RESTORE) -> CheckpointError:
         """The error that says what is wrong with a file."""

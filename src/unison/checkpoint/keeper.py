@@ -74,7 +74,7 @@ class CheckpointKeeper:
         """
         path = self.path(number)
         write_checkpoint(path, parts, {**metadata, RESULTS: dict(results or {})})
-        self.prune()
+        self.prune(path)
         return path
 
     def checkpoints(self) -> list[Path]:
@@ -111,14 +111,14 @@ class CheckpointKeeper:
         """The score of the best whole checkpoint; None if none has one."""
         return max((s for path in self.checkpoints() if (s := self._score(path)) is not None), default=None)
 
-    def prune(self) -> list[Path]:
-        """Delete all but the last ones and the best one; return what was deleted.
+    def prune(self, newest: Path | None = None) -> list[Path]:
+        """Delete all but the last ones, the best one and the one that was just written; return what was deleted.
 
         The oldest goes first, and each vanishes from its name in one step: killed at any moment, this
         leaves whole checkpoints only, and all that are to be kept.
         """
         whole = self.checkpoints()
-        kept = set(whole if self._keep_last is None else whole[-self._keep_last :]) | {self._best(whole)}
+        kept = set(whole if self._keep_last is None else whole[-self._keep_last :]) | {self._best(whole), newest}
         deleted = [path for path in whole if path not in kept]
         for path in deleted:
             remove(path)

@@ -115,7 +115,8 @@ class _Encoder:
             return {"#tensor": self._name(value, path)}
         if isinstance(value, np.generic | np.ndarray):
             array = cast("npt.NDArray[Any]", np.asarray(value))  # pyright: ignore[reportUnknownArgumentType] (any dtype)
-            if isinstance(value, np.ma.MaskedArray) or array.dtype.kind not in "biufc" or array.dtype.itemsize > 16:
+            widest = 16 if array.dtype.kind == "c" else 8  # bytes; long doubles differ from machine to machine
+            if isinstance(value, np.ma.MaskedArray) or array.dtype.kind not in "biufc" or array.dtype.itemsize > widest:
                 raise self._refusal(path, f"numpy values of dtype {array.dtype} cannot be saved; use numbers or bools")
             return {"#scalar" if isinstance(value, np.generic) else "#array": self._name(array, path)}
         raise self._refusal(

@@ -15,6 +15,7 @@ from pydantic import JsonValue
 
 from unison.checkpoint.atomic import Staging, sweep
 from unison.checkpoint.blocks import Transfer, block_size, transfer_blocks, transfer_pool
+from unison.checkpoint.directory import CheckpointDirectory
 from unison.checkpoint.durable import begin_writing, sync_all, sync_path, write_early
 from unison.checkpoint.manifest import FileEntry, make_manifest, manifest_to_bytes
 from unison.checkpoint.names import MANIFEST, file_names
@@ -96,15 +97,41 @@ def _make_parents(target: Path, *, fsync: bool) -> None:
 
 
 def _check_replaceable(target: Path) -> None:
-    if target.is_dir():
-        if (target / MANIFEST).is_file() or not any(target.iterdir()):
+    outer = next((parent for parent in target.parents if _is_checkpoint(parent)), None)
+    if outer is not None:
+        what = f"a checkpoint around it, {outer}, which could not be read any more; nothing is written into it"
+    elif target.is_dir():
+        foreign = _find_foreign(target)
+        if foreign is None:
             return
-        what = f"a directory that holds other things (it has no '{MANIFEST}')"
+        what = f"a directory that holds other things ('{foreign}'), which is not overwritten"
     elif target.exists():
-        what = "a file"
+        what = "a file, which is not overwritten"
     else:
         return
-    raise CheckpointError(f"Checkpoint {target}: there is {what}, which is not overwritten. Choose another path.")
+    raise CheckpointError(f"Checkpoint {target}: there is {what}. Choose another path.")
+
+
+def _is_checkpoint(directory: Path) -> bool:
+    if not (directory / MANIFEST).is_file():
+        return False
+    try:
+        with CheckpointDirectory(directory) as opened:
+            opened.manifest()
+    except CheckpointError:
+        return False
+    return True
+
+
+def _find_foreign(target: Path) -> str | None:
+    """Something in a directory that is no part of a checkpoint, whole or damaged; None if there is nothing such."""
+    if not (target / MANIFEST).is_file():
+        return next((path.name for path in target.iterdir()), None)
+    try:
+        with CheckpointDirectory(target) as opened:
+            return opened.find_unlisted(opened.manifest().files)
+    except CheckpointError:
+        return None  # Damaged, or just replaced by another writer.
 
 
 def _fill(directory: Path, contents: Contents, *, fsync: bool) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from unison.checkpoint import checkpoint_size, read_checkpoint, write_checkpoint
 from unison.checkpoint.tensorfile import build_header, parse_header
+from unison.errors import CheckpointError
 
 NUMPY_DTYPES = [
     "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64",
@@ -108,6 +109,13 @@ def test_any_layout_of_numpy(tmp_path: Path, array: np.ndarray[Any, Any]) -> Non
 def test_any_layout_of_torch(tmp_path: Path, tensor: torch.Tensor) -> None:
     read = roundtrip(tmp_path, [tensor], tensors=True)[0]
     assert torch.equal(read, tensor.detach())
+
+
+@pytest.mark.parametrize("dtype", [np.longdouble, np.clongdouble])
+def test_what_could_not_be_read_is_not_written(tmp_path: Path, dtype: Any) -> None:
+    with pytest.raises(CheckpointError, match=f"at 'x': numpy values of dtype {np.dtype(dtype)} cannot be saved"):
+        write_checkpoint(tmp_path / "c", {"m": {"x": np.ones(2, dtype)}}, {})
+    assert not (tmp_path / "c").exists()
 
 
 def test_a_view_saves_only_its_own_data(tmp_path: Path) -> None:

@@ -34,6 +34,25 @@ def test_later_changes_are_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert read.parts["m"]["list"] == read.metadata["n"] == [1]
 
 
+def test_a_relative_path_is_that_of_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrived = threading.Event()
+
+    def write_elsewhere(*args: Any, **kwargs: Any) -> None:
+        assert arrived.wait(10)
+        write_contents(*args, **kwargs)
+
+    monkeypatch.setattr(background, "write_contents", write_elsewhere)
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with BackgroundWriter(fsync=False) as writer:
+        writer.write("c", {"m": {"a": 1}}, {})
+        monkeypatch.chdir(tmp_path / "there")
+        arrived.set()
+    assert read_checkpoint(tmp_path / "here" / "c").parts == {"m": {"a": 1}}
+    assert list((tmp_path / "there").iterdir()) == []
+
+
 def test_one_after_another(tmp_path: Path) -> None:
     with BackgroundWriter(fsync=False) as writer:
         for number in range(5):

@@ -197,6 +197,20 @@ def test_nothing_else_is_overwritten(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "absent")
 
 
+def test_nothing_that_lies_in_a_checkpoint_is_lost_with_it(tmp_path: Path, path: Path) -> None:
+    (path / "notes.txt").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"holds other things \('notes.txt'\), which is not overwritten"):
+        write_checkpoint(path, PARTS, {})
+    assert (path / "notes.txt").read_text() == "mine"
+    (path / "notes.txt").unlink()
+    for inner in (path / "best", path / "a" / "b"):
+        with pytest.raises(CheckpointError, match=r"a checkpoint around it, .*Choose another path"):
+            write_checkpoint(inner, PARTS, {})
+    assert is_whole(path)
+    write_checkpoint(path, PARTS, {"n": 2})
+    assert read_checkpoint(path).metadata == {"n": 2}
+
+
 def test_an_empty_directory_or_a_damaged_checkpoint_is_replaced(tmp_path: Path, path: Path) -> None:
     (tmp_path / "empty").mkdir()
     write_checkpoint(tmp_path / "empty", PARTS, {})

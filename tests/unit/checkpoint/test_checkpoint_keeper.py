@@ -1,6 +1,7 @@
 """The keeper names checkpoints, knows the latest and the best, and deletes no other than it says."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,24 @@ def test_the_last_are_kept(tmp_path: Path) -> None:
         save(keeper, number)
     assert numbers(tmp_path) == [999_999, 1_000_000]
     assert keeper.latest() == keeper.path(1_000_000), "by number, not by text"
+
+
+def test_what_was_just_saved_is_kept_even_by_one_who_went_back(tmp_path: Path) -> None:
+    keeper = CheckpointKeeper(tmp_path, keep_last=2)
+    for number in (19, 20, 6):
+        assert save(keeper, number).exists()
+    assert numbers(tmp_path) == [6, 19, 20]
+
+
+def test_keepers_of_one_directory_do_not_stumble_over_each_other(tmp_path: Path) -> None:
+    def fill(first: int) -> None:
+        keeper = CheckpointKeeper(tmp_path, keep_last=1)
+        for number in range(first, 80, 2):
+            save(keeper, number)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(fill, (0, 1)))
+    assert numbers(tmp_path)[-1] == 79
 
 
 @pytest.mark.parametrize(("mode", "kept"), [("max", [2, 6]), ("min", [4, 6])])

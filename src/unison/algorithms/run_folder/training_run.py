@@ -274,7 +274,7 @@ class TrainingRun:
         if is_better:
             self._best_score = score
         path = self._keeper.path(algorithm.iteration)
-        algorithm.save_state(path, results=plain(results), background=True, then=self._keeper.prune)
+        algorithm.save_state(path, results=plain(results), background=True, then=lambda: self._keeper.prune(path))
         return path
 
     def _end(self, algorithm: Algorithm, reason: StopReason, evaluation: Mapping[str, Any]) -> None:
