@@ -60,8 +60,8 @@ def weigh(loss: Tensor, columns: Mapping[str, Any]) -> None:
     The value stays as it is. By a hook, so that the total may be any function of the losses.
     """
     if LOSS_SHARE in columns and loss.requires_grad:
-        share: Tensor = columns[LOSS_SHARE]
-        loss.register_hook(lambda gradient: gradient * share.to(gradient.dtype))
+        share: Tensor = columns[LOSS_SHARE].to(loss.dtype)
+        loss.register_hook(share.mul)
 
 
 def differentiate(loss: Tensor, slots: Sequence[OptimizerSlot], precision: Precision) -> Gradients:

@@ -10,6 +10,8 @@ from torch import Tensor
 from unison.errors import StateError
 from unison.learner.learning_rates import is_rate
 from unison.learner.optimizer_slot import OptimizerSlot
+from unison.learner.setup import construct
+from unison.learner.update_rules import UpdateRule
 from unison.modules.module_state import to_numpy
 from unison.types import ModuleID
 
@@ -22,6 +24,8 @@ SHARED: Final = "shared"
 
 _OF_THE_DEVICE: Final = frozenset({"capturable", "foreach", "fused"})
 """Settings of torch's optimizers that say how a step is computed, not what it is; not each device has each way."""
+_NUMBERS: Final = ("betas", "eps", "weight_decay", "momentum", "alpha")
+"""Settings by which the optimizers that have a rule step."""
 
 
 def get_slot_state(slot: OptimizerSlot) -> dict[str, Any]:
@@ -72,9 +76,12 @@ def check_slot_state(slot: OptimizerSlot, state: Mapping[str, Any], foreign: Col
         lr = options.get("lr")
         if not is_rate(torch.as_tensor(lr) if isinstance(lr, np.ndarray) else lr):  # a tensor's, in a state
             raise StateError(f"{where}: the learning rate must be a finite number from 0, not {lr!r}.")
-        reason = slot.rule and slot.rule.refusal(options)
+        if slot.rule is None:
+            continue
+        reason = slot.rule.refusal(options)
         if reason is not None:
             raise StateError(f"{where} was registered otherwise than the one of the state, which has {reason}.")
+        _check_settings(slot, options)
     known = {_local(slot, ref): param for ref, param in slot.refs.items()}
     moments = state["moments"]
     strangers = sorted(moments.keys() - known.keys() - set(foreign))
@@ -87,6 +94,11 @@ def check_slot_state(slot: OptimizerSlot, state: Mapping[str, Any], foreign: Col
         if lacking:
             raise StateError(f"{where}: the state lacks {lacking} of parameter '{name}'.")
         for moment, value in moments.get(name, {}).items():
+            if slot.rule is not None and not _is_moment(slot.rule, moment, value):
+                raise StateError(
+                    f"{where}: '{moment}' of parameter '{name}' must be one of {['step', *slot.rule.moments]}, with "
+                    f"finite numbers, and a step not negative; the state has {value!r}."
+                )
             if not _fits(slot, value, own.get(moment), param):
                 raise StateError(
                     f"{where}: '{moment}' of parameter '{name}' has shape {tuple(np.shape(value))} in the state, but "
@@ -171,6 +183,27 @@ def set_slot_state(slot: OptimizerSlot, state: Mapping[str, Any]) -> None:
     slot.sync()
     for group in slot.groups:
         group.look_at_counts()
+
+
+def _check_settings(slot: OptimizerSlot, options: Mapping[str, Any]) -> None:
+    """Let the optimizer's own class look at the numbers that say how it steps."""
+    own = slot.optimizer.param_groups[0]
+    numbers = {name: options[name] for name in _NUMBERS if name in options and name in own}
+    try:
+        for name, value in numbers.items():
+            if np.shape(value) != np.shape(own[name]):
+                raise ValueError(f"{name}={value!r}")
+        construct(type(slot.optimizer), [torch.nn.Parameter(torch.zeros(1))], numbers)
+    except (TypeError, ValueError) as error:
+        raise StateError(f"{slot.where}: the state has settings that are of no use: {error}.") from error
+
+
+def _is_moment(rule: UpdateRule, name: str, value: Any) -> bool:
+    """Whether the rule keeps something of that name, and it may be these numbers."""
+    if name not in ("step", *rule.moments) or not isinstance(value, np.ndarray | np.generic | Tensor | int | float):
+        return False
+    numbers = torch.as_tensor(value)
+    return bool(numbers.isfinite().all()) and (name != "step" or bool((numbers >= 0).all()))
 
 
 def _fits(slot: OptimizerSlot, value: Any, own: Any, param: Tensor) -> bool:

@@ -84,7 +84,7 @@ def seed_generator(seed: int | None) -> torch.Generator:
     return generator
 
 
-def _construct(kind: type[Any], params: list[torch.nn.Parameter], options: dict[str, Any]) -> torch.optim.Optimizer:
+def construct(kind: type[Any], params: list[torch.nn.Parameter], options: dict[str, Any]) -> torch.optim.Optimizer:
     """`kind(params, lr=0.0, **options)`, less the second in which a decorator of torch's would import its compiler."""
     optimizer: Any = object.__new__(kind)
     optimizer.add_param_group = partial(inspect.unwrap(torch.optim.Optimizer.add_param_group), optimizer)
@@ -104,6 +104,6 @@ def make_optimizer(params: Sequence[torch.nn.Parameter], setting: str | Mapping[
     options = {"name": setting} if isinstance(setting, str) else dict(setting)
     name = options.pop("name")
     try:
-        return _construct(_OPTIMIZERS[name], list(params), options)
+        return construct(_OPTIMIZERS[name], list(params), options)
     except TypeError as error:
         raise ConfigError(f"optimizer '{name}': {error}. Options are those of {_OPTIMIZERS[name].__name__}.") from error

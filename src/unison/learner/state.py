@@ -161,8 +161,8 @@ def _check_rest(learner: "TorchLearner", rest: Mapping[str, Any]) -> None:
     for name, value in numbers.items():
         if np.size(value) != 1 or np.asarray(value).dtype.kind not in "iuf":
             raise StateError(f"The {name} must be a number, but the state holds {value!r}.")
-        if not np.isfinite(value).all() or (name.startswith(("counter", "schedule")) and float(value) < 0):
-            raise StateError(f"The {name} must be finite, and a count not negative, but the state holds {value!r}.")
+        if not np.isfinite(value).all() or (not name.startswith("coefficient") and float(value) < 0):
+            raise StateError(f"The {name} must be finite, and not below 0, but the state holds {value!r}.")
     if "generator" in rest:
         try:
             torch.Generator().set_state(_as_generator_state(rest["generator"]))

@@ -137,8 +137,9 @@ class LearnerGroup:
         """All or parts of the state of a Learner (they are all alike), and the counts of the group's updates."""
         of_group = components is None and module_ids is None and not inference_only
         own = [name for name in self.components if name != GROUP] if of_group else components
-        state = self._ask_one("get_state", components=own, module_ids=module_ids, inference_only=inference_only)
-        return {**state, GROUP: self._updates.get_counts()} if of_group else state
+        with self._running.turns:
+            state = self._ask_one("get_state", components=own, module_ids=module_ids, inference_only=inference_only)
+            return {**state, GROUP: dict(vars(self._updates.counts))} if of_group else state
 
     def check_state(self, state: Mapping[str, Any], *, shared: Mapping[ModuleID, Any] | None = None) -> None:
         """Raise what `set_state` would, and change nothing; see Learner.check_state."""
@@ -151,12 +152,11 @@ class LearnerGroup:
         chosen = chosen_part(state, module_ids)
         with self._running.turns:
             self._updates.finish_all()
-            counts = checked_counts(chosen.get(GROUP, self._updates.get_counts()))
+            counts = checked_counts(chosen.get(GROUP, dict(vars(self._updates.counts))))
             version = self.weights_version
             self._change_all("set_state", state=without_group(chosen))
             counters = chosen.get("learner", {}).get("counters", {})
-            self._updates.num_updates = int(counters.get("num_updates", self._updates.num_updates))
-            self._updates.counts = counts
+            self._updates.count_on(counts, int(counters.get("num_updates", self._updates.num_updates)))
             self._outside_changes = version + 1 - counts.trained  # The version grows, whatever the counts were.
 
     def save_state(self, path: str | Path) -> None:

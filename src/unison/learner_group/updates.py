@@ -5,9 +5,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from unison.config import AlgorithmConfig
 from unison.errors import LearnerGroupError, StateError
@@ -54,16 +54,20 @@ class UpdateCounts:
     restarts: int = 0
 
 
-def checked_counts(counts: Mapping[str, Any]) -> UpdateCounts:
+def checked_counts(counts: Any) -> UpdateCounts:
     """Counts that were saved.
 
     Raises:
-        StateError: they are none.
+        StateError: they are none, or do not add up; nothing is in flight when a state is made.
     """
-    known = vars(UpdateCounts())
-    if counts.keys() != known.keys() or not all(isinstance(count, int) for count in counts.values()):
-        raise StateError(f"These are no counts of updates: {dict(counts)}. Expected are integers for {list(known)}.")
-    return UpdateCounts(**counts)
+    names = [field.name for field in fields(UpdateCounts)]
+    given = dict(cast("Mapping[str, Any]", counts)) if isinstance(counts, Mapping) else {}
+    if given.keys() != set(names) or not all(type(count) is int and count >= 0 for count in given.values()):
+        raise StateError(f"These are no counts of updates: {counts!r}. Expected are integers from 0 for {names}.")
+    found = UpdateCounts(**given)
+    if found.submitted != found.trained + found.dropped + found.failed:
+        raise StateError(f"These counts of updates do not add up: {counts!r}; submitted = trained + dropped + failed.")
+    return found
 
 
 def _alone(method: "Callable[Concatenate[UpdatePipeline, P], T]") -> "Callable[Concatenate[UpdatePipeline, P], T]":
@@ -90,6 +94,7 @@ class UpdatePipeline:
         self.transport = transport
         self.turns = Turns()
         self.counts = UpdateCounts()
+        """What was handed in so far, and what became of it; a resumed run counts on."""
         self.num_updates = 0
         """The updates in the Learners' state; a failed one is undone to here."""
         self.num_changes = 0
@@ -217,9 +222,11 @@ class UpdatePipeline:
         call = self.transport.call(method, *args, ranks=ranks)
         return self.transport.gather(call, timeout=self._config.learner_timeout_s)
 
-    def get_counts(self) -> dict[str, int]:
-        """What was handed in so far, and what became of it; a resumed run counts on."""
-        return dict(vars(self.counts))
+    def count_on(self, counts: UpdateCounts, num_updates: int) -> None:
+        """Go on from the counts of a state; results that nobody has fetched are of updates that are not in it."""
+        if counts != self.counts:
+            self._finished = []
+        self.counts, self.num_updates = counts, num_updates
 
     def stats(self) -> dict[str, float]:
         """Counts, and seconds by phase."""

@@ -1,5 +1,6 @@
 """Advantage estimates over concatenated chunks of episodes."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -54,8 +55,9 @@ def generalized_advantages(
     decays = continues.to(rewards.dtype) * (gamma * lambda_)
     offset = 1
     while offset < length:
-        # Shifting in zeros from the right makes the last row end its chunk.
-        advantages = advantages + decays * functional.pad(advantages[offset:], (0, offset))
+        # Shifting in zeros from the right makes the last row end its chunk; 0 times what comes later might be NaN.
+        later = functional.pad(advantages[offset:], (0, offset))
+        advantages = advantages + torch.where(decays != 0, decays * later, 0.0)
         decays = decays * functional.pad(decays[offset:], (0, offset))
         offset *= 2
     return advantages

@@ -136,7 +136,7 @@ class EnvRunner(LocalRunner):
         environments, policy = self._environments, self._policy
         # A crash in the middle leaves episodes that can't go on.
         self._needs_reset = True
-        with torch.inference_mode(), self._seeds.of_run():
+        with torch.inference_mode():
             while not recorder.is_full:
                 if random_actions:
                     taken = self._random.act(self._observations)

@@ -121,11 +121,12 @@ class LocalRunner(Runner, ABC):
         if number is not None and number < 1:
             raise ConfigError(f"sample() was asked for {number} steps or episodes; ask for at least 1.")
         explores = self._explores(explore)
-        if num_episodes is not None:
-            episodes = self._sample_episodes(num_episodes, explores, random_actions)
-        else:
-            number = self._default_timesteps() if number is None else number
-            episodes = self._sample_steps(number, explores, random_actions)
+        with self._seeds.after(self._metrics.num_env_steps_lifetime, self.num_episodes_begun):
+            if num_episodes is not None:
+                episodes = self._sample_episodes(num_episodes, explores, random_actions)
+            else:
+                number = self._default_timesteps() if number is None else number
+                episodes = self._sample_steps(number, explores, random_actions)
         self._metrics.add_steps(sum(len(episode) for episode in episodes))
         return episodes
 
@@ -159,7 +160,8 @@ class LocalRunner(Runner, ABC):
             raise ConfigError(f"evaluate() was asked for {num_episodes} episodes; ask for at least 1.")
         self.reset_environments()
         quota = Quota(self.config.evaluation_duration if num_episodes is None else num_episodes, self.num_envs)
-        self._run_episodes(quota, self._explores(explore))
+        with self._seeds.after(self._metrics.num_env_steps_lifetime, self.num_episodes_begun):
+            self._run_episodes(quota, self._explores(explore))
         self.reset_environments()
         counts = {"num_episodes": len(quota.episodes), "num_env_steps_sampled": sum(e.length for e in quota.episodes)}
         return summarize(quota.episodes) | counts

@@ -32,7 +32,6 @@ class Seeds:
         self.torch_generator = torch.Generator()
         """Draws the actions."""
         self.torch_generator.manual_seed(int(own.generate_state(1, np.uint64)[0] >> 1))
-        self._num_runs = 0
 
     def for_environments(self, num_envs: int) -> list[int]:
         """New seeds for the environments, one each."""
@@ -40,24 +39,18 @@ class Seeds:
         return [(base + index) % _LARGEST_SEED for index in range(num_envs)]
 
     @contextmanager
-    def of_run(self) -> Generator[None]:
-        """Begin torch's global generator, from which modules may draw as they act, anew; put it back afterwards."""
-        self._num_runs += 1
-        seed = zlib.crc32(f"run {self.torch_generator.initial_seed()}/{self._num_runs}".encode())
+    def after(self, num_steps: int, num_episodes: int) -> Generator[None]:
+        """Begin torch's global generator, from which modules may draw as they act, by the seed and what came before."""
+        seed = zlib.crc32(f"after {num_steps}/{num_episodes} {self.torch_generator.initial_seed()}".encode())
         with torch.random.fork_rng(devices=()):  # pyright: ignore[reportUnknownMemberType]
             torch.default_generator.manual_seed(seed)
             yield
 
     def get_state(self) -> dict[str, Any]:
         """Where the sequences stand."""
-        return {
-            "bases": self._bases.bit_generator.state,
-            "torch": self.torch_generator.get_state().numpy().copy(),
-            "num_runs": self._num_runs,
-        }
+        return {"bases": self._bases.bit_generator.state, "torch": self.torch_generator.get_state().numpy().copy()}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on from where the sequences stood."""
         self._bases.bit_generator.state = state["bases"]
         self.torch_generator.set_state(torch.tensor(np.asarray(state["torch"]), dtype=torch.uint8))
-        self._num_runs = int(state.get("num_runs", 0))  # Older checkpoints lack it.

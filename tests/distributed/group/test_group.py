@@ -217,6 +217,16 @@ def test_bad_batches_raise_what_a_lone_learner_raises(pair: LearnerGroup) -> Non
     pair.update_from_batch(make_columns(8))
 
 
+def test_a_state_takes_the_results_of_later_updates_with_it(pair: LearnerGroup) -> None:
+    """Their tickets will be those of other updates."""
+    state = pair.get_state()
+    for number in range(3):
+        pair.update_from_batch(make_columns(8, number), async_update=True)
+    pair.set_state(state)
+    results = [pair.update_from_batch(make_columns(8)), *pair.drain()]
+    assert [r[ALL_MODULES]["ticket"] for r in results] == [state["learner_group"]["submitted"] + 1]
+
+
 def test_async_updates_add_up_at_every_moment(pair: LearnerGroup) -> None:
     begun = pair.get_stats()
     tickets: list[float] = []

@@ -121,7 +121,39 @@ MISFITS: dict[str, Any] = {
     ),
     "a rate that is no number": (lambda s: _change_setting(s, "lr", "x"), StateError, "rate must be a finite number"),
     "a rate below 0": (lambda s: _change_setting(s, "lr", -1.0), StateError, "rate must be a finite number"),
-    "betas that are none": (lambda s: _change_setting(s, "betas", None), StateError, "no state of this Learner"),
+    "betas that are none": (
+        lambda s: _change_setting(s, "betas", None),
+        StateError,
+        "settings that are of no use: betas",
+    ),
+    "a beta above 1": (lambda s: _change_setting(s, "betas", (0.9, 1.5)), StateError, "settings that are of no use"),
+    "one beta": (lambda s: _change_setting(s, "betas", (0.9,)), StateError, r"of no use: betas=\(0.9,\)"),
+    "a word for eps": (lambda s: _change_setting(s, "eps", "small"), StateError, "settings that are of no use"),
+    "a decay that is NaN": (
+        lambda s: _change_setting(s, "weight_decay", float("nan")),
+        StateError,
+        "settings that are of no use",
+    ),
+    "an unknown moment": (
+        lambda s: _change_moment(s, "value_head.bias", np.zeros(1, np.float32), "zzz"),
+        StateError,
+        r"'zzz' of parameter 'value_head.bias' must be one of \['step', 'exp_avg', 'exp_avg_sq'\]",
+    ),
+    "a step that is NaN": (
+        lambda s: _change_moment(s, "value_head.bias", np.float32("nan"), "step"),
+        StateError,
+        "'step' of parameter 'value_head.bias' must be .* a step not negative",
+    ),
+    "a moment that is infinite": (
+        lambda s: _change_moment(s, "value_head.bias", np.full(1, np.inf, np.float32)),
+        StateError,
+        "'exp_avg' of parameter 'value_head.bias' must be .* finite",
+    ),
+    "a moment that is a dict": (
+        lambda s: _change_moment(s, "value_head.bias", {"a": 1}),
+        StateError,
+        "'exp_avg' of parameter 'value_head.bias' must be",
+    ),
     "an infinite count": (
         lambda s: {**s, "learner": {**s["learner"], "counters": {"num_updates": float("inf")}}},
         StateError,
@@ -130,7 +162,7 @@ MISFITS: dict[str, Any] = {
     "a count below 0": (
         lambda s: {**s, "learner": {**s["learner"], "schedule_step": -1}},
         StateError,
-        "schedule_step must be finite, and a count not negative",
+        "schedule_step must be finite, and not below 0",
     ),
     "no part at all": (lambda s: {**s, "learner": None}, StateError, "no state of this Learner"),
     "another optimizer": (lambda s: _change_class(s, "SGD"), StateError, "is Adam, but the state is of SGD"),
@@ -150,8 +182,8 @@ def _change_setting(state: Any, name: str, value: Any) -> Any:
     return {**state, "optimizer": {"default_policy": {"default_optimizer": {**_slot(state), "settings": settings}}}}
 
 
-def _change_moment(state: Any, name: str, value: Any) -> Any:
-    moments = {**_slot(state)["moments"], name: {**_slot(state)["moments"][name], "exp_avg": value}}
+def _change_moment(state: Any, name: str, value: Any, moment: str = "exp_avg") -> Any:
+    moments = {**_slot(state)["moments"], name: {**_slot(state)["moments"][name], moment: value}}
     return {**state, "optimizer": {"default_policy": {"default_optimizer": {**_slot(state), "moments": moments}}}}
 
 
@@ -354,12 +386,18 @@ def test_a_state_mends_a_learning_rate_that_went_wrong() -> None:
     learner.update_from_batch(make_columns(8))
 
 
-def test_a_learner_goes_back_also_to_a_coefficient_that_ran_away() -> None:
+def test_a_learner_goes_back_also_to_a_coefficient_that_ran_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise TypeError("at the end")
+
     learner = make_learner(make_config(use_kl_loss=True))
     learner.coefficients["default_policy"]["kl_coeff"].fill_(float("inf"))
     before = repr(learner.get_state())
     with pytest.raises(StateError, match="rate must be a finite number"):
         learner.set_state(_change_setting(learner.get_state(["rl_module", "optimizer"]), "lr", "x"))
-    with pytest.raises(StateError, match="no state of this Learner"):
-        learner.set_state(_change_setting(learner.get_state(["rl_module", "optimizer"]), "betas", None))
+    state = make_learner().get_state(["rl_module", "optimizer"])
+    with monkeypatch.context() as patch:
+        patch.setattr("unison.learner.state.set_rest", fail)
+        with pytest.raises(StateError, match=r"no state of this Learner .*at the end"):
+            learner.set_state(state)
     assert repr(learner.get_state()) == before

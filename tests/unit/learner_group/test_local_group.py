@@ -53,6 +53,29 @@ def test_async_updates_hand_out_tickets_and_are_counted() -> None:
         assert group.get_results() == []
 
 
+COUNTS = {"submitted": 3, "trained": 1, "dropped": 1, "failed": 1, "restarts": 0}
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        (True, "no counts of updates: True"),
+        ({**COUNTS, "submitted": -5}, "no counts of updates"),
+        ({**COUNTS, "trained": True}, "no counts of updates"),
+        ({**COUNTS, "submitted": 4}, "do not add up"),
+    ],
+)
+def test_counts_of_a_state_that_can_not_be_are_refused(counts: Any, message: str) -> None:
+    with make_group() as group:
+        group.update_from_batch(make_columns(8))
+        before = repr(group.get_state())
+        with pytest.raises(StateError, match=message):
+            group.set_state({**group.get_state(), "learner_group": counts})
+        assert repr(group.get_state()) == before
+        group.set_state({**group.get_state(), "learner_group": COUNTS})
+        assert {name: group.get_stats()[name] for name in COUNTS} == COUNTS
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_change_that_fails_on_the_way_changes_nothing(error: type[BaseException]) -> None:
     def train_and_fail(learner: Any) -> None:

@@ -46,6 +46,15 @@ def test_the_last_row_ends_its_chunk_whatever_it_says() -> None:
     assert torch.equal(golden(continues), ADVANTAGES)
 
 
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_what_is_broken_in_one_chunk_stays_there(broken: float) -> None:
+    rewards = REWARDS.clone()
+    rewards[4] = broken
+    found = generalized_advantages(rewards, VALUES, NEXT_VALUES, CONTINUES, gamma=0.5, lambda_=0.5)
+    assert found.isfinite().tolist() == [True, True, True, False, False, True, True]
+    assert torch.equal(found[found.isfinite()], ADVANTAGES[found.isfinite()])
+
+
 def test_truncation_is_not_termination() -> None:
     as_terminated = NEXT_VALUES.clone()
     as_terminated[4] = 0  # chunk 2: delta_1 = 1 + 0 - 3 = -2, so A = 0.5 - 0.5 = 0 and -2

@@ -83,11 +83,11 @@ class ReplayUpdates:
 
     def _done(self, results: Results) -> Results:
         ticket = results[ALL_MODULES]["ticket"]
-        numbers = self._numbers.pop(ticket)
+        numbers = self._numbers.pop(ticket, {})  # None of an update that somebody else has handed in.
         # Tickets before it that have not come were dropped.
         self._numbers = {other: kept for other, kept in self._numbers.items() if other > ticket}
         errors = {m: found.pop(TD_ERRORS) for m, found in results.items() if TD_ERRORS in found}
-        self._replay.update_priorities(numbers, errors)
+        self._replay.update_priorities(numbers, {m: found for m, found in errors.items() if m in numbers})
         self.weights = results.pop(STATE_AFTER_UPDATE, None)
         return results
 

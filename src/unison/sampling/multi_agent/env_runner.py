@@ -129,14 +129,14 @@ class MultiAgentEnvRunner(LocalRunner):
 
     @contextmanager
     def _acting(self) -> Generator[None]:
-        """Around a sample: no gradients and random numbers of its own; if it breaks off, the next begins afresh."""
+        """Around a sample: no gradients; if it breaks off, the next begins afresh."""
         if self._needs_reset:
             self._stages = [None] * self.num_envs
             self._world_seeds = self._seeds.for_environments(self.num_envs)
             self._worlds.reseed(self._world_seeds)
             self._next_world = 0
         self._needs_reset = True
-        with torch.inference_mode(), self._seeds.of_run():
+        with torch.inference_mode():
             yield
         self._needs_reset = False
 
