@@ -53,7 +53,7 @@ class ModuleReplay:
         sampler: Sampler,
         *,
         device: torch.device | None = None,
-        directory: str | Path | None = None,
+        directory: Path | None = None,
         outputs: Sequence[str] = (),
     ) -> None:
         self.ring = Ring(capacity, device=device, directory=directory)

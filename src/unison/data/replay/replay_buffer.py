@@ -39,7 +39,7 @@ class ReplayBuffer:
         capacity: steps of each module.
         prioritization: draw by priority; None: all steps alike.
         device: where steps lie and batches are made, such as "cuda".
-        directory: where files hold the steps, for buffers larger than memory; None: in memory.
+        directory: where files without names hold the steps, for buffers larger than memory; None: in memory.
         seed: of the draws; None draws one.
         outputs: columns of the module's outputs that are kept as well, such as `state_in`.
     """
@@ -59,7 +59,8 @@ class ReplayBuffer:
         """The buffers of single modules; each appears with its first step."""
         self._prioritization = prioritization
         self._device = torch.device(device)
-        self._directory = directory
+        # Modules whose first step comes later go there too, wherever the process is by then.
+        self._directory = None if directory is None else Path(directory).absolute()
         self._outputs = tuple(outputs)
         self._generator = torch.Generator()
         if seed is None:

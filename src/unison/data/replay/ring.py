@@ -1,8 +1,5 @@
 """Rows in memory that is claimed once: the newest overwrite the oldest."""
 
-import shutil
-import tempfile
-import weakref
 from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
@@ -12,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unison.data.trees import slice_rows
+from unison.data.replay.files import in_files
 from unison.errors import BatchError
-from unison.types import Tree, tree_items, tree_leaves, tree_map
+from unison.types import Tree, tree_leaves, tree_map
 
 
 @final
@@ -26,12 +23,10 @@ class Ring:
     Args:
         capacity: rows.
         device: where the columns lie.
-        directory: where files hold the columns instead of memory, in a folder that vanishes with the ring.
+        directory: where files hold the columns instead of memory; they have no name, and vanish with the ring.
     """
 
-    def __init__(
-        self, capacity: int, *, device: torch.device | None = None, directory: str | Path | None = None
-    ) -> None:
+    def __init__(self, capacity: int, *, device: torch.device | None = None, directory: Path | None = None) -> None:
         self.capacity = capacity
         self.written = 0
         """Rows ever written; row number `r` lies at `r % capacity`."""
@@ -40,7 +35,7 @@ class Ring:
         self._targets: dict[str, Tree] = {}
         """The columns, as they are written."""
         self._device = device or torch.device("cpu")
-        self._directory = None if directory is None else Path(directory)
+        self._directory = directory
 
     @property
     def size(self) -> int:
@@ -122,27 +117,18 @@ class Ring:
         return pairs
 
     def _allocate(self, columns: Mapping[str, Tree]) -> None:
-        folder = None
-        if self._directory is not None:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix="replay-", dir=self._directory))
-            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        for name, column in columns.items():
-            files = iter(range(len(list(tree_items(column)))))
+        def form(leaf: Any) -> Tensor:
+            example = torch.as_tensor(leaf)
+            shape = (self.capacity, *example.shape[1:])
+            return torch.empty(shape, dtype=_narrow(example.dtype), device="meta")
 
-            def space(leaf: Any, name: str = name, files: Any = files) -> Tensor:
-                example = slice_rows(torch.as_tensor(leaf), 0, 0)
-                shape, dtype = (self.capacity, *example.shape[1:]), _narrow(example.dtype)
-                if folder is None:
-                    return torch.empty(shape, dtype=dtype, device=self._device)
-                kind = torch.empty(0, dtype=dtype).numpy().dtype
-                path = folder / f"{name.replace('/', '_')}-{next(files)}"
-                return torch.as_tensor(np.memmap(path, kind, mode="w+", shape=shape))
+        def memory(form: Tensor) -> Tensor:
+            return torch.empty_like(form, device=self._device)
 
-            self.columns[name] = tree_map(space, column)
-            # Writing a row through NumPy costs a fraction of what it costs through torch.
-            on_cpu = self._device.type == "cpu"
-            self._targets[name] = tree_map(Tensor.numpy, self.columns[name]) if on_cpu else self.columns[name]
+        forms = tree_map(form, dict(columns))
+        self.columns = tree_map(memory, forms) if self._directory is None else in_files(forms, self._directory)
+        # Writing a row through NumPy costs a fraction of what it costs through torch.
+        self._targets = tree_map(Tensor.numpy, self.columns) if self._device.type == "cpu" else self.columns
 
 
 def _match(path: str, target: Any, values: Any, rows: int, pairs: list[tuple[Any, Any]]) -> None:
