@@ -74,7 +74,7 @@ def chunks_by_module(episodes: Iterable[Any]) -> tuple[dict[ModuleID, list[Singl
     chunks, env_steps = chunks_of(episodes)
     if not chunks:
         raise BatchError("The episodes hold no step. Sample before updating.")
-    return {module_id: [_in_arrays(part) for part in parts] for module_id, parts in chunks.items()}, env_steps
+    return {module_id: [in_arrays(part) for part in parts] for module_id, parts in chunks.items()}, env_steps
 
 
 def chunks_of(episodes: Iterable[Any]) -> tuple[dict[ModuleID, list[SingleAgentEpisode]], int]:
@@ -101,7 +101,7 @@ def chunks_of(episodes: Iterable[Any]) -> tuple[dict[ModuleID, list[SingleAgentE
     return chunks, env_steps
 
 
-def _in_arrays(chunk: SingleAgentEpisode) -> SingleAgentEpisode:
+def in_arrays(chunk: SingleAgentEpisode) -> SingleAgentEpisode:
     """The chunk itself if it is in arrays; else a copy that is, for the caller's may still grow."""
     if chunk.is_numpy:
         return chunk

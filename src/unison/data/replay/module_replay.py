@@ -12,8 +12,9 @@ from torch import Tensor
 from unison.data.columns import Columns
 from unison.data.episode import SingleAgentEpisode
 from unison.data.replay.links import Links
-from unison.data.replay.ring import Ring
+from unison.data.replay.ring import Leaves, Ring
 from unison.data.replay.samplers import Sampler
+from unison.data.rollout import in_arrays
 from unison.data.trees import slice_rows
 from unison.errors import BatchError
 from unison.types import Tree
@@ -65,17 +66,13 @@ class ModuleReplay:
         """The steps that are held."""
         return self.ring.size
 
-    def add(self, chunk: SingleAgentEpisode) -> None:
-        """Append the steps of a chunk of an episode; one that goes on is linked to what came before.
+    def match(self, chunk: SingleAgentEpisode) -> Leaves:
+        """Lay the steps of a chunk of an episode to those that are held, as `write` takes them; nothing is written.
 
         Raises:
             BatchError: its columns are not those of the steps before.
         """
-        rows = len(chunk)
-        if rows == 0:
-            return
-        if not chunk.is_numpy:
-            chunk = SingleAgentEpisode.from_state(chunk.get_state()).to_numpy()
+        rows, chunk = len(chunk), in_arrays(chunk)
         observations = chunk.get_observations()
         terminateds = np.zeros(rows, np.bool_)
         terminateds[-1] = chunk.is_terminated
@@ -88,7 +85,12 @@ class ModuleReplay:
         }
         for name in self._outputs:
             columns[name] = chunk.get_extra_model_outputs(name)
-        self.ring.write(columns, rows)
+        return self.ring.match(columns, rows)
+
+    def write(self, chunk: SingleAgentEpisode, leaves: Leaves) -> None:
+        """Append a chunk that `match` has found to fit; one that goes on is linked to what came before."""
+        rows = len(chunk)
+        self.ring.write(leaves, rows)
         kept = min(rows, self.ring.capacity)
         first = self.ring.written - kept
         self._links.add(chunk, first, kept)

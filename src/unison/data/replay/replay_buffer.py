@@ -12,9 +12,10 @@ from torch import Tensor
 from unison.data.episode import SingleAgentEpisode
 from unison.data.multi_agent_episode import MultiAgentEpisode
 from unison.data.replay.module_replay import Draw, ModuleReplay
+from unison.data.replay.ring import Leaves
 from unison.data.replay.samplers import PrioritizedSampler, Sampler, UniformSampler
 from unison.data.rollout import chunks_of
-from unison.errors import StateError
+from unison.errors import BatchError, StateError
 from unison.types import ModuleID
 
 
@@ -78,18 +79,28 @@ class ReplayBuffer:
         return sum(module.ring.nbytes for module in self.modules.values())
 
     def add(self, episodes: Sequence[SingleAgentEpisode | MultiAgentEpisode]) -> int:
-        """Append the steps of episodes, or of chunks of them; returns how many environment steps they are.
+        """Append the steps of episodes, or of chunks of them, all or none; returns how many environment steps they are.
 
         Raises:
             BatchError: columns are not those of the steps before.
+            ConfigError: no room for the steps of a module in `directory`.
         """
         chunks, env_steps = chunks_of(episodes)
+        new: dict[ModuleID, ModuleReplay] = {}
+        found: list[tuple[ModuleReplay, SingleAgentEpisode, Leaves]] = []
         for module_id, parts in chunks.items():
             module = self.modules.get(module_id)
             if module is None:
-                module = self.modules[module_id] = self._make()
-            for chunk in parts:
-                module.add(chunk)
+                module = new[module_id] = self._make()
+            try:
+                for chunk in parts:
+                    found.append((module, chunk, module.match(chunk)))
+            except BatchError as error:
+                raise BatchError(f"Module '{module_id}': {error}") from error
+        # Everything fits: nothing keeps a part of it from being written.
+        self.modules.update(new)
+        for module, chunk, leaves in found:
+            module.write(chunk, leaves)
         return env_steps
 
     def sample(

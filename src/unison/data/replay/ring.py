@@ -13,6 +13,9 @@ from unison.data.replay.files import in_files
 from unison.errors import BatchError
 from unison.types import Tree, tree_leaves, tree_map
 
+Leaves = list[tuple[Any, Any]]
+"""The leaves of all columns, each with the rows that are to be written to it."""
+
 
 @final
 class Ring:
@@ -47,26 +50,35 @@ class Ring:
         """Bytes that the columns take, in memory or in files."""
         return sum(t.numel() * t.element_size() for column in self.columns.values() for t in tree_leaves(column))
 
-    def write(self, columns: Mapping[str, Tree], rows: int) -> None:
-        """Append rows; of more than `capacity` the last ones.
+    def match(self, columns: Mapping[str, Tree], rows: int) -> Leaves:
+        """Lay rows to the columns that are held, as `write` takes them; nothing is written.
 
         Raises:
             BatchError: columns, their parts or shapes differ from those of the first rows, or numbers are of a type
-                that would not be kept as they are, floats among integers for one; nothing is written.
+                that would not be kept as they are, floats among integers for one.
         """
         if not self.columns:
             self._allocate(columns)
-        pairs = self._matched(columns, rows)
+        if columns.keys() != self._targets.keys():
+            raise BatchError(
+                f"The replay buffer holds the columns {sorted(self._targets)}, but these rows have {sorted(columns)}."
+            )
+        leaves: Leaves = []
+        for name, target in self._targets.items():
+            _match(name, target, columns[name], rows, leaves)
+        return leaves
+
+    def write(self, leaves: Leaves, rows: int) -> None:
+        """Append rows that `match` has found to fit; of more than `capacity` the last ones."""
         skipped = max(0, rows - self.capacity)
         start = (self.written + skipped) % self.capacity
         first = min(rows - skipped, self.capacity - start)
-        for array, values in pairs:
-            values = values if isinstance(array, np.ndarray) else torch.as_tensor(values)
+        for target, values in leaves:
             if first == rows:
-                array[start : start + rows] = values
+                target[start : start + rows] = values
                 continue
-            array[start : start + first] = values[skipped : skipped + first]
-            array[: rows - skipped - first] = values[skipped + first :]
+            target[start : start + first] = values[skipped : skipped + first]
+            target[: rows - skipped - first] = values[skipped + first :]
         self.written += rows
 
     def take(self, name: str, places: Tensor) -> Tree:
@@ -102,19 +114,8 @@ class Ring:
         size = min(state["written"], self.capacity)
         self.columns, self._targets, self.written = {}, {}, 0
         if size:
-            self.write(state["columns"], size)
+            self.write(self.match(state["columns"], size), size)
         self.written = int(state["written"])
-
-    def _matched(self, columns: Mapping[str, Tree], rows: int) -> list[tuple[Any, Any]]:
-        """The leaves of all columns, each with what is to be written to it; all is checked before any is."""
-        if columns.keys() != self._targets.keys():
-            raise BatchError(
-                f"The replay buffer holds the columns {sorted(self._targets)}, but these rows have {sorted(columns)}."
-            )
-        pairs: list[tuple[Any, Any]] = []
-        for name, target in self._targets.items():
-            _match(name, target, columns[name], rows, pairs)
-        return pairs
 
     def _allocate(self, columns: Mapping[str, Tree]) -> None:
         def form(leaf: Any) -> Tensor:
@@ -131,22 +132,27 @@ class Ring:
         self._targets = tree_map(Tensor.numpy, self.columns) if self._device.type == "cpu" else self.columns
 
 
-def _match(path: str, target: Any, values: Any, rows: int, pairs: list[tuple[Any, Any]]) -> None:
-    """Append each leaf of a column to `pairs`, with what is to be written to it, in whatever order dicts are."""
+def _match(path: str, target: Any, values: Any, rows: int, leaves: Leaves) -> None:
+    """Append each leaf of a column to `leaves`, with what is to be written to it, in whatever order dicts are."""
     if isinstance(target, (dict, tuple)) or isinstance(values, (dict, tuple)):
         parts = _parts(target)
         if parts != _parts(values):
             raise _misfit(path, "parts", list(_parts(values)), list(parts))
         for part in parts:
-            _match(f"{path}/{part}", target[part], values[part], rows, pairs)
+            _match(f"{path}/{part}", target[part], values[part], rows, leaves)
         return
     if values.shape[1:] != target.shape[1:]:
         raise _misfit(path, "shape", list(values.shape[1:]), list(target.shape[1:]))
     if len(values) != rows:
         raise BatchError(f"The column '{path}' has {len(values)} rows, but {rows} are to be written.")
-    if values.dtype != target.dtype and not _keeps(target.dtype, values.dtype):
-        raise _misfit(path, "type", values.dtype, target.dtype)
-    pairs.append((target, values))
+    if values.dtype != target.dtype:
+        if not _keeps(target.dtype, values.dtype):
+            raise _misfit(path, "type", values.dtype, target.dtype)
+        if isinstance(target, Tensor):
+            values = torch.as_tensor(values)
+        elif isinstance(values, Tensor):
+            values = values.numpy(force=True)
+    leaves.append((target, values))
 
 
 def _misfit(path: str, what: str, given: object, held: object) -> BatchError:

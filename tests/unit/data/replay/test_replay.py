@@ -286,6 +286,26 @@ def test_rewards_are_floats_even_if_the_first_are_integers() -> None:
     assert buffer.modules[M].ring.columns["rewards"][:4].tolist() == [1, 2, 0.5, 0.25]
 
 
+@pytest.mark.parametrize("held", [0, 3])
+def test_episodes_of_which_one_does_not_fit_are_added_all_or_none(held: int) -> None:
+    buffer = ReplayBuffer(100, prioritization=Prioritization(), seed=0)
+    for module_id in ("left", "right") if held else ():
+        buffer.add([steps(0, held, module_id=module_id)])
+    before = buffer.get_state()["modules"]
+    wide = SingleAgentEpisode(observations=np.zeros((2, 2)), actions=np.zeros((1, 1)), rewards=np.zeros(1))
+    good = [steps(3, 2, first=3, module_id="left"), steps(3, 4, first=3, module_id="right")]
+    for module_id in ("left", "right"):
+        wide.module_id = module_id
+        with pytest.raises(BatchError, match=rf"Module '{module_id}': Rows of the column 'obs' have the shape \[2\]"):
+            buffer.add([*good, wide])
+        np.testing.assert_equal(buffer.get_state()["modules"], before)
+    assert buffer.add(good) == 6
+    assert {module_id: len(module) for module_id, module in buffer.modules.items()} == {
+        "left": held + 2,
+        "right": held + 4,
+    }
+
+
 def test_mistakes_are_named() -> None:
     buffer = ReplayBuffer(10, seed=0)
     buffer.add([steps(0, 2)])

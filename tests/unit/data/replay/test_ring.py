@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from unison.data.replay.ring import Ring
 from unison.errors import BatchError
@@ -34,18 +35,18 @@ def rows_of(count: int, **changed: Any) -> dict[str, Any]:
 )
 def test_rows_that_do_not_fit_leave_the_ring_as_it_was(changed: dict[str, Any], message: str) -> None:
     ring = Ring(4)
-    ring.write(rows_of(4), 4)
+    ring.write(ring.match(rows_of(4), 4), 4)
     rows = rows_of(2, a=np.zeros(2)) | changed
     with pytest.raises(BatchError, match=message):
-        ring.write(rows, 2)
+        ring.match(rows, 2)
     assert ring.columns["a"].sum() == ring.columns["n"].sum() == ring.written == 4
 
 
 def test_keys_in_another_order_are_the_same_rows() -> None:
     ring = Ring(4)
-    ring.write(rows_of(2), 2)
+    ring.write(ring.match(rows_of(2), 2), 2)
     rows = rows_of(2)
-    ring.write(rows | {"tree": dict(reversed(rows["tree"].items()))}, 2)
+    ring.write(ring.match(rows | {"tree": dict(reversed(rows["tree"].items()))}, 2), 2)
     assert ring.columns["tree"]["x"].tolist() == [[1]] * 4
     assert ring.columns["tree"]["y"].tolist() == [[2]] * 4
 
@@ -62,6 +63,13 @@ def test_keys_in_another_order_are_the_same_rows() -> None:
 )
 def test_numbers_that_a_column_can_hold_are_taken(first: Any, then: Any) -> None:
     ring = Ring(4)
-    ring.write({"a": np.ones(2, first)}, 2)
-    ring.write({"a": np.array([0, 1], then)}, 2)
+    ring.write(ring.match({"a": np.ones(2, first)}, 2), 2)
+    ring.write(ring.match({"a": np.array([0, 1], then)}, 2), 2)
     assert ring.columns["a"].tolist() == [1, 1, 0, 1]
+
+
+def test_tensors_with_gradients_are_taken() -> None:
+    ring = Ring(4)
+    ring.write(ring.match({"a": np.zeros(2)}, 2), 2)
+    ring.write(ring.match({"a": torch.ones(2, requires_grad=True)}, 2), 2)
+    assert ring.columns["a"].tolist() == [0, 0, 1, 1]
