@@ -11,12 +11,13 @@ from torch import Tensor
 
 from unison.data.episode import SingleAgentEpisode
 from unison.data.multi_agent_episode import MultiAgentEpisode
+from unison.data.replay.checks import at_least_one, by_module, check_state, fraction
 from unison.data.replay.module_replay import Draw, ModuleReplay
 from unison.data.replay.ring import Leaves
 from unison.data.replay.samplers import PrioritizedSampler, Sampler, UniformSampler
 from unison.data.rollout import chunks_of
-from unison.errors import BatchError, StateError
-from unison.types import ModuleID
+from unison.errors import BatchError, ModuleError
+from unison.types import ModuleID, check_several_ids
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,17 @@ class Prioritization:
     Args:
         alpha: how much priorities count; 0: all rows alike.
         beta: how much of the bias that they cause is corrected by weights; 1: all of it.
+
+    Raises:
+        ConfigError: one of them is no number from 0 to 1.
     """
 
     alpha: float = 0.6
     beta: float = 0.4
+
+    def __post_init__(self) -> None:
+        fraction("alpha", self.alpha)
+        fraction("beta", self.beta)
 
 
 @final
@@ -43,6 +51,9 @@ class ReplayBuffer:
         directory: where files without names hold the steps, for buffers larger than memory; None: in memory.
         seed: of the draws; None draws one.
         outputs: columns of the module's outputs that are kept as well, such as `state_in`.
+
+    Raises:
+        ConfigError: the capacity is no integer of at least 1.
     """
 
     def __init__(
@@ -55,7 +66,7 @@ class ReplayBuffer:
         seed: int | None = None,
         outputs: Sequence[str] = (),
     ) -> None:
-        self.capacity = capacity
+        self.capacity = at_least_one("capacity", capacity)
         self.modules: dict[ModuleID, ModuleReplay] = {}
         """The buffers of single modules; each appears with its first step."""
         self._prioritization = prioritization
@@ -111,29 +122,63 @@ class ReplayBuffer:
         gamma: float | Mapping[ModuleID, float] = 1.0,
         module_ids: Collection[ModuleID] | None = None,
     ) -> "Draws":
-        """Draw so many steps of each module that has any; see ModuleReplay.sample."""
+        """Draw so many steps of each module that has any; see ModuleReplay.sample.
+
+        Raises:
+            ConfigError: `rows` or an `n_step` is no integer of at least 1, a `gamma` no number from 0 to 1, or a module
+                has none.
+            ModuleError: `module_ids` is a single id.
+        """
+        check_several_ids(module_ids)
+        chosen = [module_id for module_id in self.modules if module_ids is None or module_id in module_ids]
+        rows = at_least_one("rows", rows)
+        n_steps = by_module("n_step", n_step, chosen, at_least_one)
+        gammas = by_module("gamma", gamma, chosen, fraction)
         draws = Draws()
-        for module_id, module in self.modules.items():
-            if module_ids is None or module_id in module_ids:
-                n = n_step if isinstance(n_step, int) else n_step[module_id]
-                discount = gamma if isinstance(gamma, int | float) else gamma[module_id]
-                draws.add(module_id, module.sample(rows, self._generator, n_step=n, gamma=discount))
+        for m in chosen:
+            draws.add(m, self.modules[m].sample(rows, self._generator, n_step=n_steps[m], gamma=gammas[m]))
         return draws
 
     def sample_sequences(self, rows: int, length: int) -> "Draws":
-        """Draw so many sequences of each module that has any step; see ModuleReplay.sample_sequences."""
+        """Draw so many sequences of each module that has any step; see ModuleReplay.sample_sequences.
+
+        Raises:
+            ConfigError: `rows` or `length` is no integer of at least 1.
+        """
+        rows, length = at_least_one("rows", rows), at_least_one("length", length)
         draws = Draws()
         for module_id, module in self.modules.items():
             draws.add(module_id, module.sample_sequences(rows, length, self._generator))
         return draws
 
     def update_priorities(self, numbers: Mapping[ModuleID, Tensor], errors: Mapping[ModuleID, Any]) -> None:
-        """Tell the errors [B] that training found for rows of these numbers [B], by module."""
-        for module_id, found in errors.items():
-            self.modules[module_id].update_priorities(numbers[module_id], torch.as_tensor(np.asarray(found)))
+        """Tell the errors [B] that training found for rows of these numbers [B], by module.
+
+        Raises:
+            ModuleError: there are errors of a module that has no steps or no numbers.
+            BatchError: there are not as many errors as numbers.
+        """
+        told: list[tuple[ModuleReplay, Tensor, Tensor]] = []
+        for module_id, given in errors.items():
+            if module_id not in self.modules or module_id not in numbers:
+                known = sorted(self.modules.keys() & numbers.keys())
+                raise ModuleError(
+                    f"Errors of module '{module_id}', but steps and numbers only of {known}. Give the numbers that "
+                    "were drawn with its rows."
+                )
+            found = torch.as_tensor(np.asarray(given))
+            if found.shape != numbers[module_id].shape:
+                raise BatchError(
+                    f"Module '{module_id}': errors of shape {list(found.shape)} for rows whose numbers have the shape "
+                    f"{list(numbers[module_id].shape)}; give one for each row that was drawn."
+                )
+            told.append((self.modules[module_id], numbers[module_id], found))
+        for module, rows, found in told:
+            module.update_priorities(rows, found)
 
     def forget_modules_but(self, module_ids: Collection[ModuleID]) -> None:
-        """Forget the steps of all modules but these."""
+        """Forget the steps of all modules but these; a single id raises ModuleError."""
+        check_several_ids(module_ids)
         self.modules = {module_id: module for module_id, module in self.modules.items() if module_id in module_ids}
 
     def clear(self) -> None:
@@ -146,23 +191,18 @@ class ReplayBuffer:
         return {"modules": modules, "generator": self._generator.get_state().numpy().copy()}
 
     def check_state(self, state: Mapping[str, Any]) -> None:
-        """Raise StateError if a state is of another capacity, and change nothing."""
-        for module_id, saved in state["modules"].items():
-            if saved["ring"]["capacity"] != self.capacity:
-                raise StateError(
-                    f"Module '{module_id}': the state is of a replay buffer for {saved['ring']['capacity']} steps, and "
-                    f"this one is for {self.capacity}. Set training(replay_capacity=...) to the same."
-                )
+        """Raise StateError if a state is none of a replay buffer of this capacity, and change nothing."""
+        check_state(state, self.capacity)
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Take over a state of `get_state`; one of another capacity raises StateError."""
+        """Take over a state of `get_state`; anything else, or one of another capacity, raises StateError."""
         self.check_state(state)
         modules: dict[ModuleID, ModuleReplay] = {}
         for module_id, saved in state["modules"].items():
             modules[module_id] = self._make()
             modules[module_id].set_state(saved)
-        self.modules = modules
         self._generator.set_state(torch.as_tensor(np.array(state["generator"], dtype=np.uint8)))
+        self.modules = modules
 
     def _make(self) -> ModuleReplay:
         sampler: Sampler = UniformSampler()

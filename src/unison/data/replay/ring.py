@@ -97,8 +97,8 @@ class Ring:
         return places + self.capacity * (lap - (places >= position).to(torch.int64))
 
     def still_held(self, numbers: Tensor) -> Tensor:
-        """Whether the rows of these numbers have not been overwritten."""
-        return numbers >= self.written - self.capacity
+        """Whether the rows of these numbers are there: neither overwritten, nor of a ring before this one."""
+        return (numbers >= self.written - self.size) & (numbers < self.written)
 
     def get_state(self) -> dict[str, Any]:
         """The rows that are held, as they lie, and how many were ever written."""
