@@ -186,7 +186,10 @@ class ReplayBuffer:
         self.modules = {}
 
     def get_state(self) -> dict[str, Any]:
-        """All steps, and where the random numbers stand."""
+        """All steps, and where the random numbers stand.
+
+        It is a copy in memory, also of steps that files hold: those that are more than memory can't be saved.
+        """
         modules = {module_id: module.get_state() for module_id, module in self.modules.items()}
         return {"modules": modules, "generator": self._generator.get_state().numpy().copy()}
 
