@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 else:  # The classes take type arguments only in Gymnasium's newer versions.
     Box, Discrete, MultiDiscrete = spaces.Box, spaces.Discrete, spaces.MultiDiscrete
 MultiBinary: TypeAlias = spaces.MultiBinary
+_KINDS: tuple[type[Any], ...] = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
 
 def parts_of(space: Space) -> list[tuple[str | int, Space]] | None:
@@ -53,3 +54,12 @@ def choices_of(space: Space | None) -> list[tuple[int, int]] | None:
     if is_multi_discrete(space):
         return list(zip(np.ravel(space.nvec).tolist(), np.ravel(space.start).tolist(), strict=True))
     return None
+
+
+def layout_of(space: Space) -> Any:
+    """What networks are made for: kind, shape and choices, part by part; the bounds and the dtype of a Box are not."""
+    parts = parts_of(space)
+    if parts is not None:
+        return {key: layout_of(part) for key, part in parts}
+    own: type[Any] = type(space)
+    return next((kind for kind in _KINDS if issubclass(own, kind)), own), space.shape, choices_of(space)

@@ -18,6 +18,7 @@ from unison.sampling.policy import Policy, RandomPolicy, to_tensors
 from unison.sampling.quota import Quota
 from unison.sampling.reward_normalizer import RewardNormalizer
 from unison.sampling.running import Finished, Recorder, ReturnCounter, RunningEpisodes
+from unison.sampling.space_check import check_spaces
 from unison.sampling.storage import Chunk, Storage, copied, joined
 from unison.types import DEFAULT_MODULE_ID, ModuleID
 
@@ -45,6 +46,7 @@ class EnvRunner(LocalRunner):
     Raises:
         ConfigError: the environment or the module to act is missing or ambiguous.
         EnvironmentFailure: an environment raised while it was made.
+        SpaceError: the module to act is made for other spaces.
     """
 
     def __init__(
@@ -58,21 +60,24 @@ class EnvRunner(LocalRunner):
         self._environments = make_environments(config, evaluation=evaluation)
         self.observation_space = self._environments.observation_space
         self.action_space = self._environments.action_space
+        found = dict.fromkeys(config.policies, (self.observation_space, self.action_space))
         super().__init__(
             config,
             self._environments,
             module=module,
-            spaces=dict.fromkeys(config.policies, (self.observation_space, self.action_space)),
+            spaces=found if config.observation_space is None else None,  # The Learner goes by those of the config.
             worker_index=worker_index,
             evaluation=evaluation,
         )
         self.module_id = _acting_module(config, self.modules)
+        which, module = f"Environment '{self._environments.name}'", self.modules[self.module_id]
+        check_spaces(which, self.observation_space, self.action_space, self.module_id, module)
         self._observations = to_tensors(self._environments.observations)
         self._transform = ActionTransform(self.action_space, scale=config.normalize_actions, clip=config.clip_actions)
         clips = config.normalize_actions or config.clip_actions
         self._clip = ActionTransform(self.action_space, scale=False, clip=clips)
         self._policy = Policy(
-            self.modules[self.module_id],
+            module,
             self.num_envs,
             self._seeds.torch_generator,
             keeps_inputs=config.is_on_policy,

@@ -8,6 +8,7 @@ from unison.data import MultiAgentEpisode, SingleAgentEpisode
 from unison.data.multi_agent_episode import PolicyMapping
 from unison.errors import ConfigError, LearnerGroupError
 from unison.learner_group.failures import WorkerError
+from unison.learner_group.recovery import original
 from unison.learner_group.transport import Transport
 from unison.modules import SingleAgentRLModuleSpec
 from unison.sampling.metrics import merge_reports
@@ -44,8 +45,10 @@ class RunnerGroup(Runner):
             for runner in self._runners:
                 runner.wait()
                 assert runner.is_started  # or raises what kept it from starting
-        except BaseException:
+        except BaseException as error:
             self.stop()
+            if isinstance(error, WorkerError) and error.cause.kind == "raised":
+                raise original(error) from error
             raise
 
     @property
@@ -234,7 +237,7 @@ class RunnerGroup(Runner):
 
     def _bring_back(self, runner: RemoteRunner, error: WorkerError) -> None:
         if error.cause.kind == "raised":
-            raise error.cause.exception or error from error
+            raise original(error) from error
         if self.restarts >= self._config.max_env_runner_restarts:
             raise LearnerGroupError(
                 f"Env runners were lost more than {self._config.max_env_runner_restarts} times "

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple, final
 
 import torch
@@ -166,7 +167,7 @@ class MultiAgentEnvRunner(LocalRunner):
         episode = MultiAgentEpisode(
             name, policy_mapping_fn=self._mapping, seed=[self._world_seeds[index], number, self._evaluation]
         )
-        stage = Stage(index, episode, turn, self._role)
+        stage = Stage(index, episode, turn, self._role, partial(self._worlds.spaces, index))
         self._stages[index] = stage
         return stage
 

@@ -12,9 +12,11 @@ from unison.data import Columns, SingleAgentEpisode
 from unison.data.trees import concat_rows, stack_rows
 from unison.errors import SpaceError
 from unison.modules import RLModule
+from unison.modules.spaces import Space
 from unison.sampling.actions import ActionTransform
 from unison.sampling.observations import check_observation, empty_observations
 from unison.sampling.policy import Policy, to_tensors
+from unison.sampling.space_check import check_spaces
 from unison.types import ModuleID, Tree, tree_map
 
 _ONE: Final = 1
@@ -77,6 +79,10 @@ class Role:
     def first_state(self) -> Tree:
         """What an agent's first decision goes by; None for a stateless module."""
         return self._policy.initial_state if self._policy.module.is_stateful() else None
+
+    def check_spaces(self, which: str, observation_space: Space, action_space: Space) -> None:
+        """Raise `SpaceError` unless the module is made for the spaces of an agent."""
+        check_spaces(which, observation_space, action_space, self.module_id, self._policy.module)
 
     def as_row(self, observation: Tree, which: str) -> Tree:
         """An observation in memory of its own, of the dtypes that modules take.

@@ -5,6 +5,7 @@ from typing import final
 
 from unison.data import MultiAgentEpisode
 from unison.data.multi_agent_episode import ALL_AGENTS
+from unison.modules.spaces import Space
 from unison.sampling.multi_agent.roles import Decision, Role
 from unison.sampling.multi_agent.turns import Turn
 from unison.sampling.running import AgentReturn, Finished
@@ -12,6 +13,8 @@ from unison.types import AgentID, ModuleID, Tree
 
 Casting = Callable[[AgentID, ModuleID], Role]
 """The role that a module is played by, for an agent that is mapped to it."""
+Spaces = Callable[[AgentID], tuple[Space, Space]]
+"""Observation and action space of an agent."""
 
 
 @final
@@ -23,12 +26,14 @@ class Stage:
         episode: not begun yet.
         first: the turn that the reset gave.
         cast: finds the role of a module.
+        spaces: asks the environment.
     """
 
-    def __init__(self, index: int, episode: MultiAgentEpisode, first: Turn, cast: Casting) -> None:
+    def __init__(self, index: int, episode: MultiAgentEpisode, first: Turn, cast: Casting, spaces: Spaces) -> None:
         self.index = index
         self.episode = episode
         self._cast = cast
+        self._spaces = spaces
         self._turn = first
         self._steps = 0
         self._rows: dict[AgentID, Tree] = {}
@@ -71,9 +76,12 @@ class Stage:
         self._steps += 1
 
     def _observed(self, turn: Turn) -> dict[AgentID, Tree]:
-        which = f"Environment {self.index}, agent"
-        rows = {a: self.role_of(a).as_row(o, f"{which} '{a}'") for a, o in turn.observations.items()}
-        self._rows.update(rows)
+        rows: dict[AgentID, Tree] = {}
+        for agent_id, observation in turn.observations.items():
+            role, which = self.role_of(agent_id), f"Environment {self.index}, agent '{agent_id}'"
+            if agent_id not in self._rows:
+                role.check_spaces(which, *self._spaces(agent_id))
+            self._rows[agent_id] = rows[agent_id] = role.as_row(observation, which)
         return rows
 
     def cut(self) -> MultiAgentEpisode:

@@ -9,6 +9,7 @@ import numpy as np
 from unison.config import AlgorithmConfig
 from unison.config.pettingzoo_environments import is_environment
 from unison.errors import ConfigError, EnvironmentFailure
+from unison.modules.spaces import Space
 from unison.sampling.environments import Copies
 from unison.sampling.making import EnvironmentMaker, environment_name
 from unison.sampling.multi_agent.turns import Turn, TurnTaker, turn_taker
@@ -50,6 +51,21 @@ class Worlds(Copies):
         """Let the next episode of each environment begin from a seed; later ones go on with its random numbers."""
         self._seeds = list(seeds)
         self._fresh = set(range(self.num_envs))
+
+    def spaces(self, index: int, agent_id: AgentID) -> tuple[Space, Space]:
+        """Observation and action space of an agent in one environment.
+
+        Raises:
+            EnvironmentFailure: the environment does not say them.
+        """
+        env = self._takers[index].env
+        try:
+            return env.observation_space(agent_id), env.action_space(agent_id)
+        except Exception as error:
+            raise EnvironmentFailure(
+                f"Environment {index} of '{self.name}' does not say the spaces of agent '{agent_id}': "
+                f"{type(error).__name__}: {error}. Let observation_space(agent) and action_space(agent) return them."
+            ) from error
 
     def reset(self, index: int) -> Turn:
         """Begin an episode in one environment.
