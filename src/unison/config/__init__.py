@@ -1,6 +1,6 @@
 """Settings as validated data."""
 
-from unison.config.agents import ShouldUpdate, checked_should_update, policy_mapping
+from unison.config.agents import ShouldUpdate, checked_should_update, names_policies, policy_mapping
 from unison.config.algorithm_config import AlgorithmConfig
 from unison.config.building import make_module_spec
 from unison.config.contradictions import Contradiction
@@ -27,6 +27,7 @@ __all__ = [
     "differing_settings",
     "make_environment",
     "make_module_spec",
+    "names_policies",
     "policy_mapping",
     "spaces_of",
 ]

@@ -63,13 +63,13 @@ def spaces_by_module(config: "AlgorithmConfig", agents: AgentSpaces) -> Mapping[
         ConfigError: agents of different spaces are mapped to one module.
         ModuleError: the mapping raised, or returned no id.
     """
-    module_ids = _module_ids(config)
+    known = module_ids(config)
     pairs = list(agents.values())
     if all(pair == pairs[0] for pair in pairs):
-        return dict.fromkeys(module_ids, pairs[0])
+        return dict.fromkeys(known, pairs[0])
     from unison.data import MultiAgentEpisode  # It needs torch, which a config does not.
 
-    mapping = policy_mapping(config, module_ids)
+    mapping = policy_mapping(config, known)
     found: dict[ModuleID, AgentID] = {}
     for number in range(_PROBES):
         episode = MultiAgentEpisode("probe", policy_mapping_fn=mapping, seed=number)
@@ -81,13 +81,21 @@ def spaces_by_module(config: "AlgorithmConfig", agents: AgentSpaces) -> Mapping[
                     f"Module '{module_id}' acts for agent '{first}' with the spaces {agents[first]}, and for "
                     f"'{agent_id}' with {pair}. Give agents of different spaces different modules (policy_mapping_fn)."
                 )
-        if found.keys() >= set(module_ids):
+        if found.keys() >= set(known):
             break
     return {module_id: agents[agent_id] for module_id, agent_id in found.items()}
 
 
-def _module_ids(config: "AlgorithmConfig") -> list[ModuleID]:
+def specified_ids(config: "AlgorithmConfig") -> list[ModuleID]:
+    """The modules that `rl_module_spec` names, if it is one of many."""
+    return list(getattr(config.rl_module_spec, "module_specs", ()))
+
+
+def names_policies(config: "AlgorithmConfig") -> bool:
+    """Whether `policies` says anything beside its default."""
+    return dict(config.policies) != {DEFAULT_MODULE_ID: None}
+
+
+def module_ids(config: "AlgorithmConfig") -> list[ModuleID]:
     """The modules of the config: those of `policies`, or if nothing is said there, of `rl_module_spec`."""
-    specs: Mapping[ModuleID, Any] = getattr(config.rl_module_spec, "module_specs", {})
-    untouched = dict(config.policies) == {DEFAULT_MODULE_ID: None}
-    return list(specs) if specs and untouched else list(config.policies)
+    return list(config.policies) if names_policies(config) else specified_ids(config) or list(config.policies)

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from unison.config.agents import module_ids, names_policies, specified_ids
+
 if TYPE_CHECKING:
     from unison.config.algorithm_config import AlgorithmConfig
 
@@ -55,16 +57,23 @@ def _in_batches(config: "AlgorithmConfig") -> Iterator[Contradiction]:
 
 
 def _among_modules(config: "AlgorithmConfig") -> Iterator[Contradiction]:
-    known = set(config.policies)
+    known = module_ids(config)
+    strange = [module_id for module_id in specified_ids(config) if module_id not in config.policies]
+    if strange and names_policies(config):
+        yield Contradiction(
+            ("rl_module_spec", "policies"),
+            f"rl_module_spec has specs for {strange}, but policies names only {known}; name them there too, or leave "
+            "policies out.",
+        )
     trained = config.policies_to_train
     named = cast("tuple[str, ...]", trained) if isinstance(trained, tuple) else ()
-    if unknown := sorted(set(named) - known):
-        yield Contradiction(
-            ("policies_to_train", "policies"),
-            f"policies_to_train names {unknown}, but policies has only {sorted(known)}.",
-        )
-    if unknown := sorted(set(config.algorithm_config_overrides_per_module) - known):
-        yield Contradiction(
-            ("algorithm_config_overrides_per_module", "policies"),
-            f"algorithm_config_overrides_per_module names {unknown}, but policies has only {sorted(known)}.",
-        )
+    for setting, ids in (
+        ("policies_to_train", named),
+        ("algorithm_config_overrides_per_module", config.algorithm_config_overrides_per_module),
+    ):
+        if unknown := sorted(set(ids).difference(known)):
+            yield Contradiction(
+                (setting, "policies"),
+                f"{setting} names {unknown}, but the modules are {known}. Name every module in "
+                "multi_agent(policies=) or in rl_module_spec.",
+            )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import gymnasium as gym
 
+from unison.config import names_policies
 from unison.errors import ConfigError
 from unison.modules.multi_agent_rl_module import MultiAgentRLModule
 from unison.modules.specs import MultiAgentRLModuleSpec, SingleAgentRLModuleSpec
@@ -63,8 +64,7 @@ class SpecFromConfig:
         twice = [module_id for module_id in named if policies.get(module_id) is not None]
         if twice:
             raise ConfigError(f"The modules {twice} have a spec in rl_module_spec and another in policies; keep one.")
-        untouched = policies == {DEFAULT_MODULE_ID: None}
-        if untouched and (named or (self.spaces and DEFAULT_MODULE_ID not in self.spaces)):
+        if not names_policies(self.config) and (named or (self.spaces and DEFAULT_MODULE_ID not in self.spaces)):
             # Nothing was said about policies, so the specs or the spaces say which modules there are.
             policies = dict.fromkeys(() if named else self.spaces)
         specs = dict(named)
