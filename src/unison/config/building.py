@@ -1,7 +1,7 @@
 """From a config to what it describes. The classes come from the registry, so nothing is imported upward."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from unison.config.agents import spaces_by_module
 from unison.config.environment import spaces_of
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Spaces: TypeAlias = Mapping[ModuleID, tuple[Space, Space]]
 """`{module id: (observation space, action space)}`."""
+_EXAMPLE = f"{{'{DEFAULT_MODULE_ID}': (observation_space, action_space)}}"
 
 
 def build_learner(config: "AlgorithmConfig", env: Any, spaces: Spaces | None) -> Any:
@@ -79,12 +80,16 @@ def _find_spaces(config: "AlgorithmConfig", env: Any) -> Spaces:
     return dict.fromkeys(config.policies, found)
 
 
-def _checked_spaces(spaces: Spaces) -> Spaces:
-    for module_id, pair in spaces.items():
-        if len(pair) != 2 or not all(is_space(space) for space in pair):
+def _checked_spaces(spaces: Any) -> Spaces:
+    if not isinstance(spaces, Mapping):
+        raise ConfigError(f"spaces is {spaces!r}; it takes a dict by module: {_EXAMPLE}.")
+    given = cast("Mapping[ModuleID, Any]", spaces)
+    for module_id, pair in given.items():
+        two = cast("tuple[Any, ...]", pair) if isinstance(pair, tuple | list) else ()
+        if len(two) != 2 or not all(map(is_space, two)):
             raise ConfigError(
                 f"spaces['{module_id}'] is {pair!r}; it takes a pair of gymnasium spaces: (observation, action)."
             )
-    if not spaces:
-        raise ConfigError(f"spaces is empty; give e.g. {{'{DEFAULT_MODULE_ID}': (observation_space, action_space)}}.")
-    return spaces
+    if not given:
+        raise ConfigError(f"spaces is empty; give e.g. {_EXAMPLE}.")
+    return given

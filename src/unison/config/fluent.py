@@ -160,6 +160,10 @@ class FluentConfig(ABC):
         Raises:
             ConfigError: an unknown section or setting, or one that could not be stored and is not overridden.
         """
+        arguments: dict[str, Any] = {"data": data, "overrides": overrides or {}}
+        for name, given in arguments.items():
+            if not isinstance(given, Mapping):
+                raise ConfigError(f"{name} is {given!r}, no mapping; from_dict takes what to_dict() gives.")
         stored, replaced = dict(data), dict(overrides or {})
         config = cls._class_named(stored.pop("algorithm_name", None))()
         known = catalog(type(config)).sections

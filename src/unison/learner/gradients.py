@@ -61,7 +61,7 @@ def weigh(loss: Tensor, columns: Mapping[str, Any]) -> None:
     """
     if LOSS_SHARE in columns and loss.requires_grad:
         share: Tensor = columns[LOSS_SHARE].to(loss.dtype)
-        loss.register_hook(share.mul)
+        loss.register_hook(share.mul)  # pyright: ignore[reportUnknownMemberType]  # untyped
 
 
 def differentiate(loss: Tensor, slots: Sequence[OptimizerSlot], precision: Precision) -> Gradients:

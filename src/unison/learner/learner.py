@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from unison.config import AlgorithmConfig, ShouldUpdate, checked_should_update
 from unison.data import Columns
-from unison.errors import ModuleError, NotBuiltError
+from unison.errors import ModuleError, NotBuiltError, UnisonError
 from unison.learner.collective import Alone, Collective
 from unison.learner.learner_state import LearnerState
 from unison.learner.metrics import Metrics, StepMetrics
@@ -284,9 +284,21 @@ class Learner(LearnerState):
         self.should_update = should_update
 
     def should_module_be_updated(self, module_id: ModuleID, batch: Any = None) -> bool:
-        """Whether a module trains (the setting `policies_to_train`)."""
+        """Whether a module trains (the setting `policies_to_train`).
+
+        Raises:
+            ModuleError: the setting is a function, and raised.
+        """
         if self.should_update is None:
             return True
         if callable(self.should_update):
-            return bool(self.should_update(module_id, batch))
+            try:
+                return bool(self.should_update(module_id, batch))
+            except UnisonError:
+                raise
+            except Exception as error:
+                raise ModuleError(
+                    f"policies_to_train('{module_id}', batch) raised {type(error).__name__}: {error}. It takes a "
+                    "module's id and the batch, and returns whether the module trains."
+                ) from error
         return module_id in self.should_update

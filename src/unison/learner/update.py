@@ -4,7 +4,8 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from numbers import Real
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -40,6 +41,7 @@ def run_update(
 ) -> dict[ModuleID, dict[str, Any]]:
     """Check, plan and take all steps of an update on the batch of those who train; else everything is as before."""
     start = time.perf_counter()
+    check_timesteps(timesteps)
     columns = _tensors(learner, batch)
     plan = _plan(learner, columns, minibatch_size, num_iters)
     prepared = time.perf_counter()
@@ -166,6 +168,17 @@ def _tensors(learner: "TorchLearner", batch: Mapping[ModuleID, Mapping[str, Any]
         )
         tensors[module_id] = converter(batch[module_id])
     return tensors
+
+
+def check_timesteps(timesteps: Any) -> None:
+    """Raise `BatchError` unless it is None or holds the count that schedules go by, maybe beside others for hooks."""
+    given: Mapping[str, Any] = cast("Mapping[str, Any]", timesteps) if isinstance(timesteps, Mapping) else {}
+    count = given.get(NUM_ENV_STEPS_SAMPLED_LIFETIME)
+    if timesteps is not None and not (isinstance(count, Real) and 0 <= float(count) < math.inf):
+        raise BatchError(
+            f"timesteps is {timesteps!r}; give {{'{NUM_ENV_STEPS_SAMPLED_LIFETIME}': ...}} with the environment steps "
+            "sampled so far, a finite number from 0, or None to go by those trained on."
+        )
 
 
 def _plan(

@@ -12,6 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from unison.config import AlgorithmConfig
 from unison.errors import LearnerGroupError, StateError
 from unison.learner.learner import Results
+from unison.learner.update import check_timesteps
 from unison.learner_group.failures import Failure, WorkerError
 from unison.learner_group.recovery import recover
 from unison.learner_group.transport import Call, Transport
@@ -111,6 +112,7 @@ class UpdatePipeline:
     @_alone
     def run(self, source: str, data: Any, arguments: dict[str, Any], *, return_state: bool) -> Results:
         """Run one update after all those in flight, and wait for its result."""
+        check_timesteps(arguments["timesteps"])
         self.finish_all()
         self._submit(source, data, arguments, return_state)
         return self._finish_oldest()
@@ -118,6 +120,7 @@ class UpdatePipeline:
     @_alone
     def hand_in(self, source: str, data: Any, arguments: dict[str, Any], *, return_state: bool) -> list[Results]:
         """Queue one update, or drop it as `queue_policy` says; the results that have become ready."""
+        check_timesteps(arguments["timesteps"])
         while len(self._in_flight) >= self._config.max_queued_updates:
             if self._config.queue_policy == "drop" and not self.transport.ready(self._in_flight[0].call):
                 self.counts.submitted += 1

@@ -16,7 +16,7 @@ from unison.modules.distributions import DistributionType, distribution_for
 from unison.modules.model_settings import resolve_model_config
 from unison.modules.module_state import ModuleState
 from unison.modules.normalizer import Moments
-from unison.modules.outputs import check_outputs
+from unison.modules.outputs import check_outputs, check_state_tree
 from unison.types import Tree
 
 
@@ -100,8 +100,14 @@ class RLModule(nn.Module, ABC):
         return {}
 
     def is_stateful(self) -> bool:
-        """Whether the module carries state from step to step."""
-        return bool(self.get_initial_state())
+        """Whether the module carries state from step to step.
+
+        Raises:
+            ModuleError: `get_initial_state` returned something else than a tree of tensors.
+        """
+        state = self.get_initial_state()
+        check_state_tree(type(self).__name__, state)
+        return bool(state)
 
     def batch_statistics(self, batch: Mapping[str, Tree]) -> dict[str, Moments]:
         """Hook: the moments of a training batch that the module keeps running statistics of. Default: none.

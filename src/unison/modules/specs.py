@@ -108,8 +108,10 @@ class MultiAgentRLModuleSpec:
         given: Any = self.marl_module_class
         if not (isinstance(given, type) and issubclass(given, MultiAgentRLModule)):
             raise ConfigError(f"marl_module_class must be a subclass of MultiAgentRLModule, not {given!r}.")
-        specs: Mapping[Any, Any] = self.module_specs
-        for module_id, spec in specs.items():
+        specs: Any = self.module_specs
+        if not isinstance(specs, Mapping):
+            raise ConfigError(f"module_specs must map module ids to SingleAgentRLModuleSpec, but is {specs!r}.")
+        for module_id, spec in cast("Mapping[Any, Any]", specs).items():
             if not isinstance(module_id, str) or not isinstance(spec, SingleAgentRLModuleSpec):
                 raise ConfigError(
                     f"module_specs must map module ids (strings) to SingleAgentRLModuleSpec, but holds "

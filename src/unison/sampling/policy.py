@@ -12,6 +12,7 @@ from unison.data import Columns
 from unison.errors import ModuleError
 from unison.modules import RLModule
 from unison.modules.action_mask import MASK_KEY, split_action_mask
+from unison.modules.outputs import check_outputs, check_state_out
 from unison.modules.random_module import draw_choices
 from unison.modules.spaces import choices_of
 from unison.types import Tree, tree_leaves, tree_map
@@ -40,9 +41,9 @@ class Policy:
         self._generator = generator
         self.has_distribution = True
         """Whether the last actions came with `action_dist_inputs`."""
+        self._stateful = module.is_stateful()
         self.initial_state = module.get_initial_state()
         self.state: Tree = tree_map(partial(_repeated, num_envs), self.initial_state)
-        self._stateful = module.is_stateful()
 
     def refresh(self) -> None:
         """Ask the module anew for its initial state, which may depend on its weights."""
@@ -62,7 +63,7 @@ class Policy:
             has a distribution) and `state_in` (if it has state), the state before this step.
 
         Raises:
-            ModuleError: the module returned neither `action_dist_inputs` nor `actions`.
+            ModuleError: the module returned neither `action_dist_inputs` nor `actions`, or another state than it had.
         """
         outputs: dict[str, Tree] = {}
         batch: dict[str, Tree] = {Columns.OBS: observations}
@@ -70,7 +71,10 @@ class Policy:
             batch = {Columns.OBS: tree_map(_add_time, observations), Columns.STATE_IN: self.state}
             outputs[Columns.STATE_IN] = tree_map(_copied, self.state)
         said = self.module.forward_exploration(batch) if explore else self.module.forward_inference(batch)
+        name, method = type(self.module).__name__, "forward_exploration" if explore else "forward_inference"
+        check_outputs(name, said, *((Columns.STATE_OUT,) if self._stateful else ()), method=method)
         if self._stateful:
+            check_state_out(name, self.state, said[Columns.STATE_OUT])
             tree_map(Tensor.copy_, self.state, said[Columns.STATE_OUT])
             said = {name: tree_map(_drop_time, said[name]) for name in said if name != Columns.STATE_OUT}
         inputs = said.get(Columns.ACTION_DIST_INPUTS)
@@ -81,7 +85,7 @@ class Policy:
         if actions is None:
             if inputs is None:
                 raise ModuleError(
-                    f"{type(self.module).__name__} returned {sorted(said)}. To act it must return "
+                    f"{name} returned {sorted(said)}. To act it must return "
                     f"'{Columns.ACTION_DIST_INPUTS}' or '{Columns.ACTIONS}'."
                 )
             distribution = self.module.action_distribution(inputs)

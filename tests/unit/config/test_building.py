@@ -85,3 +85,16 @@ def test_normalizing_observations_is_up_to_the_modules() -> None:
     assert spec.module_specs["a"].model_config["normalize_observations"]
     assert spec.module_specs["a"].model_config["hidden_sizes"] == (4,)
     assert not config.model_config["normalize_observations"]
+
+
+@pytest.mark.parametrize("spaces", [(OBSERVATIONS, ACTIONS), {"a": OBSERVATIONS}, {"a": (OBSERVATIONS, 2)}])
+def test_spaces_that_are_no_pairs_by_module_are_refused(spaces: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^spaces.* is .*; it takes a (dict by module|pair of gymnasium spaces)"):
+        small().build_learner(spaces=spaces)
+
+
+def test_a_config_is_made_of_mappings_only() -> None:
+    with pytest.raises(ConfigError, match=r"data is \[1\], no mapping; from_dict takes what to_dict\(\) gives"):
+        PPOConfig.from_dict([1])  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"overrides is \[1\], no mapping"):
+        PPOConfig.from_dict({}, overrides=[1])  # type: ignore[arg-type]

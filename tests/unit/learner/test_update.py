@@ -13,7 +13,7 @@ from support.episodes import make_episode
 from support.learners import BOX, assert_same, differ, make_columns, make_config, make_learner, weights
 from unison import ALL_MODULES, MultiAgentBatch, SampleBatch
 from unison.algorithms import PPOLearner
-from unison.errors import BatchError, NonFiniteError
+from unison.errors import BatchError, ModuleError, NonFiniteError
 from unison.learner import LOSS_SHARE
 from unison.losses import explained_variance
 
@@ -430,3 +430,28 @@ def test_one_copy_to_the_host_per_update(monkeypatch: pytest.MonkeyPatch) -> Non
     copies.clear()
     learner.update_from_batch(columns, minibatch_size=8, num_iters=4)
     assert copies == ["tolist"]
+
+
+@pytest.mark.parametrize(
+    "timesteps",
+    [100, "x", {}, {"num_env_steps_sampled": 50}]
+    + [{"num_env_steps_sampled_lifetime": count} for count in ("x", None, float("nan"), float("inf"), -1)],
+)
+def test_timesteps_without_the_count_that_schedules_go_by_are_refused(timesteps: Any) -> None:
+    learner = make_learner(make_config(lr=[[0, 0.1], [100, 0.0]]))
+    with pytest.raises(BatchError, match=r"^timesteps is .*; give \{'num_env_steps_sampled_lifetime': \.\.\.\}"):
+        learner.update_from_batch(make_columns(8), timesteps=timesteps)
+    assert learner.counters["num_updates"] == 0
+
+
+def test_timesteps_may_hold_more_for_hooks() -> None:
+    learner = make_learner()
+    counts = {"num_env_steps_sampled_lifetime": np.int64(3), "num_episodes": "many"}
+    assert learner.update_from_batch(make_columns(8), timesteps=counts)[ALL_MODULES]["num_updates"] == 1
+
+
+@pytest.mark.parametrize("rule", [lambda module_id: True, lambda module_id, batch: np.ones(2)])
+def test_a_rule_of_what_trains_that_raises_is_named(rule: Any) -> None:
+    learner = make_learner(make_config().multi_agent(policies_to_train=rule))
+    with pytest.raises(ModuleError, match=r"policies_to_train\('default_policy', batch\) raised \w+Error: .* It takes"):
+        learner.update_from_batch(make_columns(8))

@@ -280,3 +280,11 @@ def test_a_custom_learner_class_is_used() -> None:
 
     with make_group(make_config(learner_class=Mine)) as group:
         assert group.foreach_learner(lambda learner: type(learner) is Mine) == [True]
+
+
+@pytest.mark.parametrize("async_update", [False, True])
+def test_timesteps_are_checked_before_an_update_is_queued(async_update: bool) -> None:
+    with make_group() as group:
+        with pytest.raises(BatchError, match="timesteps is 100"):
+            group.update_from_batch(make_columns(8), timesteps=cast(Any, 100), async_update=async_update)
+        assert group.get_stats()["submitted"] == 0

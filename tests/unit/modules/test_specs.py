@@ -54,6 +54,8 @@ def test_settings_are_checked_at_once_in_every_form() -> None:
         MultiAgentRLModuleSpec(RLModule)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"'a': .*ActorCritic"):
         MultiAgentRLModuleSpec(module_specs={"a": ActorCritic})  # type: ignore[dict-item]
+    with pytest.raises(ConfigError, match=r"module_specs must map module ids to .*, but is SingleAgentRLModuleSpec\("):
+        MultiAgentRLModuleSpec(module_specs=SingleAgentRLModuleSpec())  # type: ignore[arg-type]
 
 
 def test_specs_are_copied_and_pickled() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from unison.data import Columns
+from unison.errors import ModuleError
 from unison.modules import RLModule
 from unison.types import Tree, tree_leaves
 
@@ -102,11 +103,50 @@ def test_scripted_modules_need_no_distribution(make_runner: Any, counting_env: A
 
 
 def test_a_module_that_says_nothing_raises(make_runner: Any, counting_env: Any) -> None:
-    from unison.errors import ModuleError
-
     class Mute(RLModule):
         def forward_inference(self, batch: Mapping[str, Tree]) -> dict[str, Tree]:
             return {"vf_preds": torch.zeros(3)}
 
     with pytest.raises(ModuleError, match=r"Mute returned \['vf_preds'\]"):
         make_runner(counting_env, module=Mute()).sample(num_timesteps=3)
+
+
+class Broken(Counter):
+    """Returns what it is told to."""
+
+    def setup(self) -> None:
+        self.settings = self.model_config.custom_model_config
+
+    def get_initial_state(self) -> Any:
+        return self.settings.get("initial", {"h": torch.zeros(2), "c": torch.zeros(2)})
+
+    def forward_inference(self, batch: Mapping[str, Tree]) -> Any:
+        rows = len(batch[Columns.OBS])
+        state = {"h": torch.zeros(rows, 2), "c": torch.zeros(rows, 2), **self.settings.get("parts", {})}
+        state = {name: part for name, part in state.items() if part is not None}
+        outputs = {Columns.ACTION_DIST_INPUTS: torch.zeros(rows, 1, 3), Columns.STATE_OUT: state}
+        return self.settings.get("outputs", outputs)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"outputs": {Columns.ACTION_DIST_INPUTS: torch.zeros(3, 1, 3)}}, r"returned .*, without \['state_out'\]"),
+        ({"outputs": torch.zeros(3, 1, 3)}, r"forward_exploration returned a Tensor; return a dict of"),
+        ({"parts": {"c": None}}, r"the state_out {'h': \(3, 2\)} does not fit the state_in {'h': \(3, 2\), 'c'"),
+        ({"parts": {"d": torch.zeros(3, 2)}}, r"the state_out .*'d'.* does not fit"),
+        ({"parts": {"c": torch.zeros(2)}}, r"the state_out .*'c': \(2,\)} does not fit"),
+        ({"parts": {"c": np.zeros((3, 2))}}, r"the state_out .*'c': 'ndarray'} does not fit"),
+        ({"initial": {"h": np.zeros(2)}}, r"get_initial_state returned holds \['h'\] that are no tensors"),
+        ({"initial": torch.zeros(2)}, r"get_initial_state returned is a Tensor; return a dict"),
+        ({"initial": None}, r"get_initial_state returned is a NoneType; return a dict"),
+    ],
+)
+def test_a_stateful_module_that_breaks_its_contract_is_named(
+    settings: Any, message: str, make_runner: Any, counting_env: Any
+) -> None:
+    space = counting_env({})
+    spaces = {"observation_space": space.observation_space, "action_space": space.action_space}
+    module = Broken(**spaces, model_config={"custom_model_config": settings})
+    with pytest.raises(ModuleError, match=f"^Broken: .*{message}"):
+        make_runner(counting_env, module=module).sample(num_timesteps=9)
