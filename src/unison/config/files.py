@@ -48,11 +48,19 @@ def _parse_yaml(text: str) -> Any:
 
 @cache
 def _yaml_loader() -> Any:
-    """PyYAML's safe loader, taught that `3e-4` is a number, as everywhere but in YAML 1.1."""
+    """PyYAML's safe loader, taught that `3e-4` is a number, as everywhere but in YAML 1.1, and that keys come once."""
     import yaml
 
     class Loader(yaml.SafeLoader):
-        pass
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node: Any = super().compose_mapping_node(anchor)  # pyright: ignore[reportUnknownMemberType]
+            first: dict[str, Any] = {}
+            for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+                name, mark = str(key.value), key.start_mark
+                if first.setdefault(name, mark) is not mark:
+                    twice = f"the key '{name}' stands there twice, first in line {first[name].line + 1}; keep one"
+                    raise yaml.constructor.ConstructorError(problem=twice, problem_mark=mark)
+            return node
 
     number = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))  # pyright: ignore[reportUnknownMemberType]

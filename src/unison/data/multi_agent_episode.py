@@ -194,7 +194,7 @@ class MultiAgentEpisode:
             why = (
                 "has no observation yet"
                 if episode is None
-                else "is done"
+                else "is done, and acts again, which PettingZoo forbids; give an agent that comes back a new name"
                 if episode.is_done
                 else "acts again before an observation answered its last action"
             )

@@ -177,6 +177,9 @@ def test_to_dict_survives_yaml(tmp_path: Path) -> None:
     [
         ("config.ini", "", "name it .yaml, .toml or .json"),
         ("config.yaml", "training: [", "is not well-formed"),
+        ("config.yaml", "training:\n  lr: 1.0\n  gamma: 0.9\n  lr: 2.0\n", "(?s)'lr' .* first in line 2; .*line 4"),
+        ("config.yaml", "training: {}\ndebugging: {}\ntraining: {lr: 1.0}", "(?s)'training' .* line 1; .*line 3"),
+        ("config.json", '{"training": {"lr": 1, "lr": 2}}', "(?s)'lr' stands there twice, first in line 1; .*line 1"),
         ("config.toml", "training = [", "is not well-formed"),
         ("config.yaml", "- 3", "must hold sections"),
         ("config.yaml", "environment: {env: !!python/name:os.system }", "is not well-formed"),
@@ -283,3 +286,13 @@ def test_a_class_that_is_not_found_is_told_where_it_was_looked_for(
     (tmp_path / "mazes_of_mine.py").write_text("import no_such_package\n")
     with pytest.raises(ConfigError, match=r"No module named 'no_such_package'\. Or give it anew"):
         PPOConfig.from_dict(data)
+
+
+def test_keys_that_yaml_merges_may_be_given_again(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "multi_agent:\n  algorithm_config_overrides_per_module:\n    default_policy: &fast {lr: 1.0, gamma: 0.9}\n"
+        "training: {<<: *fast, lr: 0.5}\n"
+    )
+    config = PPOConfig.from_file(path)
+    assert (config.lr, config.gamma) == (0.5, 0.9)

@@ -52,7 +52,7 @@ def test_an_agent_may_end_before_the_others() -> None:
     assert len(episode.agent_episodes["a"]) == 1
     assert not episode.agent_episodes["b"].is_done
     assert not episode.is_done
-    with pytest.raises(BatchError, match="agent 'a' is done"):
+    with pytest.raises(BatchError, match=r"agent 'a' is done, .* PettingZoo forbids; give .* a new name"):
         episode.add_env_step({}, {"a": 0}, {})
     with pytest.raises(BatchError, match="agent 'c' has no observation yet"):
         episode.add_env_step({}, {"c": 0}, {})
