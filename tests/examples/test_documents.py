@@ -1,5 +1,6 @@
 """What README and docs show runs as pasted, and what they point to is there."""
 
+import math
 import re
 import shlex
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 import typer
 
+from unison import PPOConfig
 from unison.cli.app import app
 from unison.config.setter import catalog
 from unison.registry import lookup
@@ -39,6 +41,28 @@ def test_the_quickstart_runs_as_pasted(tmp_path: Path, monkeypatch: pytest.Monke
         exec(compile(block.replace("range(20)", "range(1)").replace("200_000", "2048"), "quickstart.md", "exec"), names)
     assert names["action"] in (0, 1)
     assert (tmp_path / "runs" / "cartpole" / "learning_curve.png").exists()
+
+
+def test_what_how_to_shows_runs_as_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+    config = PPOConfig().environment("CartPole-v1").rl_module(model_config={"hidden_sizes": (8,)})
+    config.build_learner().save_state(tmp_path / "checkpoint")
+    names: dict[str, Any] = {"observation": torch.zeros(4), "__name__": "pasted"}
+    for block in python_blocks(ROOT / "docs" / "how_to.md"):
+        exec(compile(block, "how_to.md", "exec"), names)
+        trained = names["results"].get("learners", names["results"])["default_policy"]
+        assert math.isfinite(trained["total_loss"])
+    module = names["learner"].module["default_policy"]
+    assert 0 < float((module.q[0].weight - module.target_q[0].weight).detach().abs().max()) < 0.1
+    inputs, others = torch.randn(2, 5, 6)
+    (ours, theirs), (our_other, their_other) = (
+        (names["Laplace"](x), torch.distributions.Laplace(x[:, :3], x[:, 3:].exp())) for x in (inputs, others)
+    )
+    actions, log_probs = ours.sample_with_log_prob()
+    torch.testing.assert_close(log_probs, theirs.log_prob(actions).sum(-1))
+    torch.testing.assert_close(ours.entropy(), theirs.entropy().sum(-1))
+    torch.testing.assert_close(ours.kl(our_other), torch.distributions.kl_divergence(theirs, their_other).sum(-1))
 
 
 def test_the_page_on_many_agents_runs_as_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
