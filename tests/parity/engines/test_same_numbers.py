@@ -84,6 +84,29 @@ class Normalizing(PPOLearner):
         return layers
 
 
+class Attending(PPOLearner):
+    """What its encoders give attends to itself: in one layer without dropout, and in one with it."""
+
+    def _make_module(self) -> Any:
+        modules = super()._make_module()
+        torch.manual_seed(0)
+        return with_encoders(modules, _Attention)
+
+
+class _Attention(torch.nn.Module):
+    def __init__(self, encoder: Any) -> None:
+        super().__init__()
+        self.encoder, self.output_size = encoder, encoder.output_size
+        self.enter = torch.nn.Linear(1, 8)
+        self.attention = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+        self.layer = torch.nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True)
+
+    def forward(self, *inputs: Any) -> torch.Tensor:
+        tokens = self.enter(self.encoder(*inputs)[..., None])
+        tokens = tokens + self.attention(tokens, tokens, tokens, need_weights=False)[0]
+        return self.layer(tokens)[..., 0]
+
+
 CASES = {
     "discrete": Case(),
     "continuous": Case(actions=TORQUES),
@@ -102,6 +125,7 @@ CASES = {
     "overridden_gradients": Case(cls=Scaled),
     "noise": Case(cls=Noisy),
     "tensors_on_self": Case(cls=Remembering),
+    "attention": Case(cls=Attending, model={"hidden_sizes": (4,)}, passes=3, updates=3),
     "normalizer": Case(model={"normalize_observations": True}),
     "activations": Case(model={"activation": "silu", "hidden_sizes": (8, 8)}),
     "two_modules": Case(modules=("a", "b"), rows=24),
@@ -131,6 +155,7 @@ XLA = [
     "accumulation",
     "ragged",
     "noise",
+    "attention",
     "tensors_on_self",
     "two_modules",
     "lstm",
@@ -142,7 +167,7 @@ XLA = [
     "large",
     "large_without_clipping",
 ]
-INDUCTOR = ["continuous", "noise"]
+INDUCTOR = ["continuous", "noise", "attention"]
 
 
 @pytest.mark.parametrize("engine", ["interpreted", "xla"])

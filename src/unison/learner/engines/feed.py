@@ -64,7 +64,7 @@ def make_feed(
     if with_noise:
         noise = draw(traced.graph.draws, examples, count)
     else:
-        noise = [example.new_zeros((count, *example.shape)) for example in examples]
+        noise = [_for_steps(example, count).zero_() for example in examples]
     return Feed(count, list(tensors.values()), list(indices.values()), shares, noise)
 
 
@@ -89,9 +89,15 @@ def _shares(
 
 def draw(calls: Sequence[Call], examples: Sequence[Tensor], count: int) -> list[Tensor]:
     """Draw the random numbers of `count` steps, in the order in which the steps would: [count, ...] for each call."""
-    drawn = [example.new_empty((count, *example.shape)) for example in examples]
+    drawn = [_for_steps(example, count) for example in examples]
     for step in range(count if drawn else 0):
         for call, example, kept in zip(calls, examples, drawn, strict=True):
             args = [torch.empty_like(example) if isinstance(a, Ref) else a for a in call.args]
             kept[step] = call.operator(*args, **call.kwargs)
     return drawn
+
+
+def _for_steps(example: Tensor, count: int) -> Tensor:
+    """Memory [count, ...] for as many of `example`, each laid out as it is: a compiled program counts on that."""
+    strides = torch.empty_like(example).stride()
+    return example.new_empty_strided((count, *example.shape), (example.numel(), *strides))

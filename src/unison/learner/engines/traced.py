@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from unison.data.tensors import TensorColumns
 from unison.learner.engines.bindings import Bindings, Guards, is_scratch
@@ -204,7 +205,7 @@ class _StepRecorder:
         spy, settings = Spy(learner, MACHINERY), GroupSpy(learner.optimizers.slots.values())
 
         def observed() -> Any:
-            with spy, settings, _plain_rnn():
+            with spy, settings, _taken_apart():
                 result = step(minibatches)
             effects.compare()
             return result
@@ -230,12 +231,13 @@ class _StepRecorder:
 
 
 @contextmanager
-def _plain_rnn() -> Generator[None]:
-    """Without oneDNN, torch takes recurrent layers apart. Its own context manager sets more, and warns of it."""
+def _taken_apart() -> Generator[None]:
+    """Recurrent layers and attention as the operations they consist of: what draws among them draws for itself."""
     enabled: bool = core._get_mkldnn_enabled()
-    core._set_mkldnn_enabled(False)
+    core._set_mkldnn_enabled(False)  # torch's own context manager sets more, and warns of it
     try:
-        yield
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
         core._set_mkldnn_enabled(enabled)
 
