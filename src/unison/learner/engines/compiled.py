@@ -276,13 +276,16 @@ class CompiledEngine(Engine, ABC):
         shared: bool,
     ) -> Entry:
         stretch = chain.first_stretch(signature, plan.num_iters)
+        window = stretch.steps[0][1]
         try:
             with self.compiling():
-                traced = trace_step(learner, columns, stretch.steps[0][1], shared=shared, maker=self._maker)
+                traced = trace_step(learner, columns, window, shared=shared, maker=self._maker)
                 given: Orders = [dict.fromkeys(columns)] * plan.num_iters
                 feed = make_feed(learner, traced, columns, plan, given, stretch, with_noise=False)
         except Untraceable as error:
-            return Entry(refusal=str(error))
+            alone = [slot for slot in learner.optimizers.active(window.modules) if slot.own_step_reason is not None]
+            hint = f" ({alone[0].where} steps by its own code: {alone[0].own_step_reason})" if alone else ""
+            return Entry(refusal=f"{error}{hint}")
         except Exception as error:  # the eager step may do without; if the fault is the user's, it shows there
             return Entry(refusal=f"tracing failed with {type(error).__name__}: {str(error).strip()[:200]}")
         # A trial mutes the sums over the ranks, so nothing else may run beside it then.

@@ -86,7 +86,7 @@ def test_an_optimizer_without_a_rule_steps_eagerly() -> None:
 
     results = Case().update(Case(cls=Exotic).learner("interpreted"), 0)[ALL_MODULES]
     assert results["engine"] == "eager"
-    assert "optimizer" in results["engine_reason"]
+    assert "steps by its own code: no update rule for Adagrad" in results["engine_reason"]
 
 
 def test_a_number_on_self_that_moves_is_found_out() -> None:
