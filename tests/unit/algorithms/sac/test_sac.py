@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unison import PPO, SAC, Algorithm, PPOConfig, SACConfig
+from unison import PPO, SAC, Algorithm, MultiAgentBatch, PPOConfig, SACConfig
 from unison.errors import CheckpointError, StateError
 from unison.types import ALL_MODULES
 
@@ -134,6 +134,19 @@ def test_a_replay_of_another_capacity_is_refused(tmp_path: Path) -> None:
         other.load_state(tmp_path / "saved")
     assert len(other.replay) == 0
     other.stop()
+
+
+def test_updates_that_others_hand_in_are_passed_over() -> None:
+    settings = config(updates_while_sampling=True, replay_prioritized=True, steps_per_iteration=40)
+    algorithm = settings.resources(num_learners=1).build()
+    algorithm.train()
+    algorithm.train()
+    batch = MultiAgentBatch(algorithm.replay.sample(16).columns, env_steps=16)
+    algorithm.learner_group.update_from_batch(batch, async_update=True)
+    trained = algorithm.learner_group.get_stats()["trained"]
+    algorithm.train()
+    assert algorithm.learner_group.get_stats()["trained"] > trained
+    algorithm.stop()
 
 
 def test_updates_while_sampling() -> None:
