@@ -6,6 +6,7 @@ from typing import Any, Final, final
 
 import numpy as np
 
+from unison.sampling.quota import even_shares
 from unison.sampling.running import Finished
 from unison.types import ModuleID
 
@@ -146,26 +147,54 @@ class SamplingMetrics:
         self.num_episodes_lifetime = int(state["num_episodes_lifetime"])
 
 
-def merge_states(states: Sequence[Mapping[str, Any]], window: int, reported: Mapping[str, int]) -> dict[str, Any]:
-    """One state from those of several SamplingMetrics, whose counts were reported together up to `reported`."""
-    share = max(1, window // max(1, len(states)))
-    members = _Members(window)
-    for state in states:
+def without_module(state: Mapping[str, Any], module_id: ModuleID) -> dict[str, Any]:
+    """A state of SamplingMetrics that has forgotten a module."""
+    members = [m for m in state.get("members", ()) if (m["whose"], m["name"]) != ("module", module_id)]
+    return {**state, "members": members} if "members" in state else dict(state)
+
+
+def merge_states(
+    states: Sequence[Mapping[str, Any]],
+    window: int,
+    reported: Mapping[str, int],
+    retired: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """One state from those of several SamplingMetrics.
+
+    Args:
+        states: of those that go on; each has its share of the window.
+        window: how many episodes the averages are taken over.
+        reported: up to where their counts were reported together.
+        retired: of those that are gone. Their counts stay; their episodes have what room the others leave in the
+            window, so that they make way for new ones.
+    """
+    size = max(window, len(states))
+    shares = even_shares(size, len(states))
+    episodes: deque[Sequence[float]] = deque(maxlen=size)
+    members = _Members(size)
+    for state, share in (*((state, size) for state in retired), *zip(states, shares, strict=True)):
+        episodes.extend(state["episodes"][-share:])
         members.extend(state.get("members", ()), share)
-    episodes = sum(state["num_episodes_lifetime"] for state in states)
-    env_steps = sum(state["num_env_steps_lifetime"] for state in states)
-    return ({"members": members.get_state()} if any("members" in state for state in states) else {}) | {
-        "episodes": [episode for state in states for episode in state["episodes"][-share:]],
-        "num_episodes": episodes - reported["num_episodes"],
+    everyone = [*retired, *states]
+    num_episodes = sum(state["num_episodes_lifetime"] for state in everyone)
+    env_steps = sum(state["num_env_steps_lifetime"] for state in everyone)
+    return ({"members": members.get_state()} if any("members" in state for state in everyone) else {}) | {
+        "episodes": list(episodes),
+        "num_episodes": num_episodes - reported["num_episodes"],
         "num_env_steps": env_steps - reported["num_env_steps_sampled"],
         "num_env_steps_lifetime": env_steps,
-        "num_episodes_lifetime": episodes,
+        "num_episodes_lifetime": num_episodes,
     }
 
 
-def merge_reports(states: Sequence[Mapping[str, Any]], window: int, reported: Mapping[str, int]) -> dict[str, Any]:
-    """One report of several SamplingMetrics, whose counts were reported together up to `reported`."""
-    merged = merge_states(states, window, reported)
+def merge_reports(
+    states: Sequence[Mapping[str, Any]],
+    window: int,
+    reported: Mapping[str, int],
+    retired: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """One report of several SamplingMetrics; see `merge_states`."""
+    merged = merge_states(states, window, reported, retired)
     one = SamplingMetrics(max(window, len(states)), has_members="members" in merged)
     one.set_state(merged)
     return one.report()

@@ -1,9 +1,15 @@
-"""A number of whole episodes, shared out to environments."""
+"""A number shared out evenly, such as one of whole episodes to environments."""
 
 from collections.abc import Iterable
 from typing import final
 
 from unison.sampling.running import Finished
+
+
+def even_shares(number: int, count: int) -> list[int]:
+    """Whole shares of a number, as even as can be; the first ones are the greater."""
+    share, rest = divmod(number, max(1, count))
+    return [share + (index < rest) for index in range(count)]
 
 
 @final
@@ -18,8 +24,7 @@ class Quota:
     """
 
     def __init__(self, num_episodes: int, num_envs: int) -> None:
-        share, rest = divmod(num_episodes, num_envs)
-        self._open = [share + (index < rest) for index in range(num_envs)]
+        self._open = even_shares(num_episodes, num_envs)
         self.episodes: list[Finished] = []
 
     @property

@@ -53,12 +53,13 @@ def merge_into_one(group: State, own: State, window: int) -> State:
         window: how many episodes averages are taken over.
     """
     runners: Sequence[State] = group["runners"]
-    counted = [*group.get("retired", ()), *runners]
+    retired: Sequence[State] = group.get("retired", ())
+    present, gone = ([state["metrics"] for state in states] for states in (runners, retired))
     return {
         **redistribute(runners, [own])[0],
-        "metrics": merge_states([state["metrics"] for state in counted], window, group["reported"]),
+        "metrics": merge_states(present, window, group["reported"], gone),
         "num_episodes_begun": sum(state["num_episodes_begun"] for state in runners),
-        "num_environment_restarts": sum(state["num_environment_restarts"] for state in counted),
+        "num_environment_restarts": sum(state["num_environment_restarts"] for state in (*runners, *retired)),
     }
 
 

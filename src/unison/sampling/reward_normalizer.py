@@ -7,6 +7,7 @@ from typing import Any, Final, final
 import numpy as np
 
 from unison.errors import StateError
+from unison.sampling.quota import even_shares
 
 Array = np.ndarray[Any, Any]
 _CLIP: Final = 10.0
@@ -45,8 +46,7 @@ def spread_evenly(states: Iterable[Mapping[str, Any]], number: int) -> list[dict
     total = Statistics()
     for state in states:
         total = total.merged_with(Statistics.of(state))
-    count, rest = divmod(total.count, number)
-    return [asdict(replace(total, count=count + (index < rest))) for index in range(number)]
+    return [asdict(replace(total, count=share)) for share in even_shares(total.count, number)]
 
 
 @final

@@ -11,7 +11,8 @@ from unison.learner_group.failures import WorkerError
 from unison.learner_group.recovery import original
 from unison.learner_group.transport import Transport
 from unison.modules import SingleAgentRLModuleSpec
-from unison.sampling.metrics import merge_reports
+from unison.sampling.metrics import merge_reports, without_module
+from unison.sampling.quota import even_shares
 from unison.sampling.redistribution import check_parts, redistribute
 from unison.sampling.remote_runner import RemoteRunner, Roster
 from unison.sampling.runner import Runner
@@ -79,7 +80,7 @@ class RunnerGroup(Runner):
         episodes: list[Episode] = []
         while wanted > 0:
             alive = self._alive()
-            shares = [wanted * (i + 1) // len(alive) - wanted * i // len(alive) for i in range(len(alive))]
+            shares = even_shares(wanted, len(alive))
             options = {"explore": explore, "random_actions": random_actions}
             calls = [
                 (r, n, self._begin(r, "sample", {name: n, **options})) for r, n in zip(alive, shares, strict=True) if n
@@ -127,6 +128,7 @@ class RunnerGroup(Runner):
         if self._roster.added.pop(module_id, None) is None:  # Before the call, as in add_module.
             self._roster.removed[module_id] = None
         self._on_all("change", "drop_module", module_id)
+        self._retired = [(without_module(metrics, module_id), restarts) for metrics, restarts in self._retired]
 
     def set_policy_mapping_fn(self, policy_mapping_fn: PolicyMapping | None) -> None:
         """Say anew which module acts for which agent, on all runners."""
@@ -136,10 +138,10 @@ class RunnerGroup(Runner):
 
     def get_metrics(self) -> dict[str, Any]:
         """Averages over the last episodes of all runners, and counts since the last call."""
-        reports = [*self._retired, *self._reports.values()]
-        merged = merge_reports([state for state, _ in reports], self._config.metrics_window, self._reported)
+        present, retired = ([state for state, _ in reports] for reports in (self._reports.values(), self._retired))
+        merged = merge_reports(present, self._config.metrics_window, self._reported, retired)
         self._reported = {name: merged[f"{name}_lifetime"] for name in self._reported}
-        restarts = sum(count for _, count in reports)
+        restarts = sum(count for _, count in (*self._reports.values(), *self._retired))
         return merged | {"num_environment_restarts": restarts, "num_env_runner_restarts": self.restarts}
 
     def reset_environments(self) -> None:

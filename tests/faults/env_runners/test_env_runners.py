@@ -49,6 +49,24 @@ class SlowStart(gym.Env[Any, Any]):
         return np.zeros(4, np.float32), 1.0, False, False, {}
 
 
+class Paying(gym.Env[Any, Any]):
+    """Five steps an episode, each of which pays what a file says."""
+
+    observation_space = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, file: str) -> None:
+        self.file = Path(file)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.step_count = 0
+        return np.zeros(4, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.step_count += 1
+        return np.zeros(4, np.float32), float(self.file.read_text()), self.step_count == 5, False, {}
+
+
 def make_slow(settings: dict[str, Any]) -> gym.Env[Any, Any]:
     return SlowStart(**settings)
 
@@ -194,6 +212,39 @@ def test_counts_go_on_after_a_loss_and_a_load(trio: RunnerGroup) -> None:
         other.stop()
         assert metrics["num_env_steps_sampled"] == 90
     assert metrics["num_env_steps_sampled_lifetime"] == 360
+
+
+@pytest.mark.parametrize("how", ["kill", "resume"])
+def test_returns_of_runners_that_are_gone_make_way(tmp_path: Path, how: str) -> None:
+    pay = tmp_path / "pay"
+    pay.write_text("0")
+    configs = [
+        make_config(number)
+        .environment(Paying, env_config={"file": str(pay)})
+        .env_runners(num_envs_per_env_runner=1)
+        .reporting(metrics_window=10)
+        for number in (3, 2)
+    ]
+    runner = make_runner(configs[0])
+    assert isinstance(runner, RunnerGroup)
+    runner.sample(num_timesteps=150, random_actions=True)
+    assert runner.get_metrics()["episode_return_mean"] == 0.0
+    pay.write_text("1")
+    if how == "kill":
+        kill(pids(runner)[0])
+    else:
+        state = runner.get_state()
+        runner.stop()
+        runner = make_runner(configs[1])
+        runner.set_state(state)
+    for _ in range(2):
+        runner.sample(num_timesteps=150, random_actions=True)
+        if how == "kill":
+            assert wait_until(lambda: all(one.is_started for one in runner._runners))  # type: ignore[attr-defined]
+    metrics = runner.get_metrics()
+    runner.stop()
+    assert (metrics["episode_return_mean"], metrics["episode_return_min"]) == (5.0, 5.0)
+    assert (metrics["num_env_steps_sampled_lifetime"], metrics["num_episodes_lifetime"]) == (450, 90)
 
 
 def test_a_group_goes_on_from_the_state_of_a_single_runner(trio: RunnerGroup) -> None:
