@@ -153,6 +153,12 @@ def without_module(state: Mapping[str, Any], module_id: ModuleID) -> dict[str, A
     return {**state, "members": members} if "members" in state else dict(state)
 
 
+def without_steps(number: int) -> dict[str, Any]:
+    """A state of SamplingMetrics that, merged with others, takes so many environment steps off their count."""
+    empty = SamplingMetrics(1).get_state()
+    return empty | {"num_env_steps_lifetime": -number}
+
+
 def merge_states(
     states: Sequence[Mapping[str, Any]],
     window: int,

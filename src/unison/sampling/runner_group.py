@@ -1,6 +1,7 @@
 """Several env runners in processes of their own, that sample side by side."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, final
 
 from unison.config import AlgorithmConfig
@@ -9,9 +10,9 @@ from unison.data.multi_agent_episode import PolicyMapping
 from unison.errors import ConfigError, LearnerGroupError
 from unison.learner_group.failures import WorkerError
 from unison.learner_group.recovery import original
-from unison.learner_group.transport import Transport
+from unison.learner_group.transport import Call, Transport
 from unison.modules import SingleAgentRLModuleSpec
-from unison.sampling.metrics import merge_reports, without_module
+from unison.sampling.metrics import merge_reports, without_module, without_steps
 from unison.sampling.quota import even_shares
 from unison.sampling.redistribution import check_parts, redistribute
 from unison.sampling.remote_runner import RemoteRunner, Roster
@@ -77,29 +78,38 @@ class RunnerGroup(Runner):
         wanted = num_episodes if num_timesteps is None else num_timesteps
         if wanted is None:
             wanted = self._config.train_batch_size
+        options = {"explore": explore, "random_actions": random_actions}
         episodes: list[Episode] = []
-        while wanted > 0:
-            alive = self._alive()
-            shares = even_shares(wanted, len(alive))
-            options = {"explore": explore, "random_actions": random_actions}
-            calls = [
-                (r, n, self._begin(r, "sample", {name: n, **options})) for r, n in zip(alive, shares, strict=True) if n
-            ]
-            for runner, share, call in calls:
-                answer = self._gather(runner, call)
-                if answer is not None:
-                    sampled, metrics, restarts = answer
-                    episodes += sampled
-                    self._reports[self._runners.index(runner)] = (metrics, restarts)
-                    wanted -= share
+        try:
+            while wanted > 0:
+                wanted -= self._sample_once(episodes, name, wanted, options)
+        except BaseException:  # Nobody gets what the others have sampled.
+            if episodes:
+                self._retired.append((without_steps(sum(len(episode) for episode in episodes)), 0))
+            raise
         return episodes
+
+    def _sample_once(self, episodes: list[Episode], name: str, wanted: int, options: Mapping[str, Any]) -> int:
+        """Add what the runners that are there sample of `wanted` steps or episodes; how many that makes."""
+        alive = self._alive()
+        shares = [(r, share) for r, share in zip(alive, even_shares(wanted, len(alive)), strict=True) if share]
+        answers, errors = self._call_each([(r, partial(r.sample, {name: n, **options})) for r, n in shares])
+        sampled = 0
+        for (runner, share), answer in zip(shares, answers, strict=True):
+            if answer is not None:
+                own, metrics, restarts = answer
+                episodes += own
+                self._reports[self._runners.index(runner)] = (metrics, restarts)
+                sampled += share
+        if errors:
+            raise errors[0]
+        return sampled
 
     def evaluate(self, num_episodes: int | None = None, *, explore: bool | None = None) -> dict[str, Any]:
         """Run whole episodes on the first runner that is alive."""
         while True:
             runner = self._alive()[0]
-            call = self._begin(runner, "call", "evaluate", num_episodes=num_episodes, explore=explore)
-            answer = self._gather(runner, call)
+            (answer,) = self._on([runner], "call", "evaluate", num_episodes=num_episodes, explore=explore)
             if answer is not None:
                 return answer
 
@@ -109,17 +119,17 @@ class RunnerGroup(Runner):
         shared = self._alive()[0].share(weights)
         for runner in self._runners:
             runner.keep_weights(shared, number)
-        self._on_all("call", "set_weights", weights=shared, version=number)
+        self._on(self._alive(), "call", "set_weights", weights=shared, version=number)
 
     def add_module(self, *, module_id: ModuleID, module_spec: SingleAgentRLModuleSpec) -> None:
         """Build one more module on all runners, or on none."""
         self._wait_for_all()
         self._roster.added[module_id] = module_spec  # Before the call: a runner that is lost in it comes back with it.
         try:
-            self._on_all("change", "ensure_module", module_id, module_spec)
+            self._on(self._alive(), "change", "ensure_module", module_id, module_spec)
         except BaseException:
             del self._roster.added[module_id]
-            self._on_all("change", "drop_module", module_id)
+            self._on(self._alive(), "change", "drop_module", module_id)
             raise
 
     def remove_module(self, module_id: ModuleID) -> None:
@@ -127,14 +137,14 @@ class RunnerGroup(Runner):
         self._wait_for_all()
         if self._roster.added.pop(module_id, None) is None:  # Before the call, as in add_module.
             self._roster.removed[module_id] = None
-        self._on_all("change", "drop_module", module_id)
+        self._on(self._alive(), "change", "drop_module", module_id)
         self._retired = [(without_module(metrics, module_id), restarts) for metrics, restarts in self._retired]
 
     def set_policy_mapping_fn(self, policy_mapping_fn: PolicyMapping | None) -> None:
         """Say anew which module acts for which agent, on all runners."""
         self._wait_for_all()
         self._roster.policy_mapping_fn = policy_mapping_fn
-        self._on_all("call", "set_policy_mapping_fn", policy_mapping_fn=policy_mapping_fn)
+        self._on(self._alive(), "call", "set_policy_mapping_fn", policy_mapping_fn=policy_mapping_fn)
 
     def get_metrics(self) -> dict[str, Any]:
         """Averages over the last episodes of all runners, and counts since the last call."""
@@ -146,7 +156,7 @@ class RunnerGroup(Runner):
 
     def reset_environments(self) -> None:
         """Abandon the running episodes of all runners."""
-        self._on_all("call", "reset_environments")
+        self._on(self._alive(), "call", "reset_environments")
 
     def get_state(self) -> dict[str, Any]:
         """The states of all runners, in order, the counts of those that are gone, and what was reported."""
@@ -208,7 +218,7 @@ class RunnerGroup(Runner):
             runner.wait()
             if self._is_ready(runner):
                 restarts = runner.restarts
-                answer = self._gather(runner, self._begin(runner, "call", method, **arguments))
+                (answer,) = self._on([runner], "call", method, **arguments)
                 if runner.restarts == restarts:
                     return answer
 
@@ -216,26 +226,33 @@ class RunnerGroup(Runner):
         for runner in self._runners:
             runner.wait()
 
-    def _on_all(self, kind: str, *args: Any, **arguments: Any) -> dict[int, Any]:
-        """Do the same with all runners that are there; the results by index, None for those that were lost."""
-        calls = [(r, self._begin(r, kind, *args, **arguments)) for r in self._alive()]
-        return {self._runners.index(runner): self._gather(runner, call) for runner, call in calls}
+    def _on(self, runners: Sequence[RemoteRunner], kind: str, *args: Any, **arguments: Any) -> list[Any]:
+        """Do the same with several runners; the results, None for those that were lost. Raises the first error."""
+        answers, errors = self._call_each([(r, partial(getattr(r, kind), *args, **arguments)) for r in runners])
+        if errors:
+            raise errors[0]
+        return answers
 
-    def _begin(self, runner: RemoteRunner, kind: str, *args: Any, **arguments: Any) -> Any:
-        """Begin a call; None if the runner is found lost, and is coming back."""
-        try:
-            return getattr(runner, kind)(*args, **arguments)
-        except WorkerError as error:
-            return self._bring_back(runner, error)
+    def _call_each(self, calls: Sequence[tuple[RemoteRunner, Callable[[], Call]]]) -> tuple[list[Any], list[Exception]]:
+        """Begin calls side by side and gather them all, also where one raises: else the next would seem to have failed.
 
-    def _gather(self, runner: RemoteRunner, call: Any) -> Any:
-        """The result of a call, or None if the runner was lost and is coming back."""
-        if call is None:
-            return None
-        try:
-            return runner.gather(call)
-        except WorkerError as error:
-            return self._bring_back(runner, error)
+        Returns:
+            The results, None for runners that were lost and are coming back or that raised; and what was raised.
+        """
+        errors: list[Exception] = []
+
+        def attempt(runner: RemoteRunner, act: Callable[[], Any]) -> Any:
+            try:
+                try:
+                    return act()
+                except WorkerError as error:
+                    self._bring_back(runner, error)
+            except Exception as error:
+                errors.append(error)
+
+        begun = [(runner, attempt(runner, begin)) for runner, begin in calls]
+        answers = [call and attempt(runner, partial(runner.gather, call)) for runner, call in begun]
+        return answers, errors
 
     def _bring_back(self, runner: RemoteRunner, error: WorkerError) -> None:
         if error.cause.kind == "raised":

@@ -11,11 +11,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from pettingzoo import ParallelEnv
 
 from support.hosted import children, is_alive, wait_until
 from support.runs import tiny_config
 from unison.config import AlgorithmConfig
-from unison.errors import LearnerGroupError
+from unison.errors import EnvironmentFailure, LearnerGroupError, ModuleError, SpaceError
 from unison.learner_group.failures import WorkerError
 from unison.learner_group.transports import make_runner_transport
 from unison.modules import SingleAgentRLModuleSpec
@@ -45,6 +46,8 @@ class SlowStart(gym.Env[Any, Any]):
         if self.file.exists():
             with suppress(FileNotFoundError):  # another runner was sooner
                 self.file.unlink()
+                if self.file.name == "raise":
+                    raise RuntimeError("no licence")
                 os.kill(os.getpid(), signal.SIGKILL if self.file.name == "kill" else signal.SIGSTOP)
         return np.zeros(4, np.float32), 1.0, False, False, {}
 
@@ -65,6 +68,38 @@ class Paying(gym.Env[Any, Any]):
     def step(self, action: Any) -> Any:
         self.step_count += 1
         return np.zeros(4, np.float32), float(self.file.read_text()), self.step_count == 5, False, {}
+
+
+class Pair(ParallelEnv):
+    """Two agents, three steps an episode."""
+
+    def __init__(self) -> None:
+        self.possible_agents = ["a", "b"]
+
+    def observation_space(self, agent: str) -> gym.Space[Any]:
+        return SlowStart.observation_space
+
+    def action_space(self, agent: str) -> gym.Space[Any]:
+        return SlowStart.action_space
+
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        self.step_count, self.agents = 0, list(self.possible_agents)
+        return {agent: np.zeros(4, np.float32) for agent in self.agents}, {agent: {} for agent in self.agents}
+
+    def step(self, actions: Any) -> Any:
+        self.step_count += 1
+        over = self.step_count == 3
+        self.agents = [] if over else self.agents
+        named = [dict.fromkeys(actions, value) for value in (np.zeros(4, np.float32), 1.0, over, False)]
+        return *named, {agent: {} for agent in actions}
+
+
+def to_red(agent_id: str, episode: Any) -> str:
+    return "red"
+
+
+def to_nobody(agent_id: str, episode: Any) -> str:
+    return "nobody"
 
 
 def make_slow(settings: dict[str, Any]) -> gym.Env[Any, Any]:
@@ -212,6 +247,48 @@ def test_counts_go_on_after_a_loss_and_a_load(trio: RunnerGroup) -> None:
         other.stop()
         assert metrics["num_env_steps_sampled"] == 90
     assert metrics["num_env_steps_sampled_lifetime"] == 360
+
+
+def test_where_one_raises_the_others_rows_do_not_count(tmp_path: Path) -> None:
+    config = make_config(2).environment(make_slow, env_config={"file": str(tmp_path / "raise")})
+    runner = make_runner(config.env_runners(num_envs_per_env_runner=1))
+    got = steps(runner.sample(num_timesteps=20, random_actions=True))
+    (tmp_path / "raise").touch()
+    with pytest.raises(EnvironmentFailure, match="no licence"):
+        runner.sample(num_timesteps=20, random_actions=True)
+    for _ in range(2):
+        got += steps(runner.sample(num_timesteps=20, random_actions=True))
+    metrics, state = runner.get_metrics(), runner.get_state()
+    runner.stop()
+    assert (metrics["num_env_steps_sampled_lifetime"], metrics["num_env_steps_sampled"]) == (got, got) == (60, 60)
+    assert metrics["num_env_runner_restarts"] == 0
+    single = make_runner(make_config(0))
+    single.set_state(state)
+    assert single.get_metrics()["num_env_steps_sampled_lifetime"] == 60
+
+
+def test_where_all_raise_none_is_lost() -> None:
+    """A user's mistake that every runner trips over is no fault of the runners."""
+    config = make_config(3, max_env_runner_restarts=0).environment(Pair)
+    config.multi_agent(policies={"red", "blue"}, policy_mapping_fn=to_red)
+    runner = make_runner(config)
+    runner.sample(num_timesteps=30, random_actions=True)
+    for _ in range(2):
+        runner.set_policy_mapping_fn(to_nobody)
+        runner.reset_environments()
+        with pytest.raises(ModuleError, match="'nobody', which does not exist"):
+            runner.sample(num_timesteps=30, random_actions=True)
+        runner.set_policy_mapping_fn(None)
+        assert steps(runner.sample(num_timesteps=30, random_actions=True)) == 30
+    misfit = SingleAgentRLModuleSpec(
+        observation_space=gym.spaces.Text(3), action_space=SlowStart.action_space, model_config={}
+    )
+    with pytest.raises(SpaceError, match="Text"):
+        runner.add_module(module_id="new", module_spec=misfit)
+    assert steps(runner.sample(num_timesteps=30, random_actions=True)) == 30
+    metrics = runner.get_metrics()
+    runner.stop()
+    assert (metrics["num_env_runner_restarts"], metrics["num_env_steps_sampled_lifetime"]) == (0, 120)
 
 
 @pytest.mark.parametrize("how", ["kill", "resume"])
