@@ -210,7 +210,9 @@ class EnvRunnersSection(Section):
         1, description="Environment copies that one env runner steps together."
     )
     rollout_fragment_length: PositiveInt | Literal["auto"] = Field(
-        "auto", description="Steps of each environment per sample; auto spreads train_batch_size over all environments."
+        "auto",
+        description="Steps of each environment between updates off policy (auto: 1), and of sample() without a number "
+        "(auto: train_batch_size over all environments). On policy, train_batch_size alone says how many are sampled.",
     )
     vectorization: Literal["auto", "sync", "async", "vector_entry_point"] = Field(
         "auto", description="How copies are stepped: in turn, in processes, or by the environment's own vector version."

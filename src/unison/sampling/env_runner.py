@@ -83,7 +83,7 @@ class EnvRunner(LocalRunner):
             keeps_inputs=config.is_on_policy,
         )
         self._random = RandomPolicy(self.observation_space, self.action_space, self.num_envs)
-        self._running = RunningEpisodes(self.num_envs, self._episode_prefix)
+        self._running = RunningEpisodes(self.num_envs, self._episode_id)
         normalizes = config.normalize_rewards and not evaluation
         self._normalizer = RewardNormalizer(config.gamma) if normalizes else None
         self._discounted_returns = np.zeros(self.num_envs)

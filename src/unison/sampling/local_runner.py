@@ -9,10 +9,11 @@ import torch
 
 from unison.config import AlgorithmConfig, make_module_spec
 from unison.data import MultiAgentEpisode, SingleAgentEpisode
-from unison.errors import ConfigError, StateError
+from unison.errors import StateError
 from unison.modules import MultiAgentRLModule, RLModule, SingleAgentRLModuleSpec
 from unison.modules.mirror import Mirror
 from unison.modules.spaces import Space
+from unison.sampling.amounts import amount_to_sample, positive
 from unison.sampling.environments import Copies
 from unison.sampling.metrics import SamplingMetrics, summarize
 from unison.sampling.quota import Quota
@@ -56,7 +57,6 @@ class LocalRunner(Runner, ABC):
         self._copies = copies
         self._evaluation = evaluation
         self._seeds = Seeds(config.seed, worker_index, evaluation)
-        self._episode_prefix = f"{'evaluation' if evaluation else 'worker'}{worker_index}-"
         self._metrics = SamplingMetrics(config.metrics_window, has_members=has_members)
         self._mirror: Mirror | None = None
         self._needs_reset = True
@@ -112,21 +112,13 @@ class LocalRunner(Runner, ABC):
             random_actions: act evenly at random, without the modules.
 
         Raises:
-            ConfigError: both numbers were given, or one that is not positive.
+            ConfigError: both numbers were given, or one that is not whole and positive.
             EnvironmentFailure: an environment failed and may not be made anew.
         """
-        if num_timesteps is not None and num_episodes is not None:
-            raise ConfigError("sample() takes num_timesteps or num_episodes, not both.")
-        number = num_timesteps if num_episodes is None else num_episodes
-        if number is not None and number < 1:
-            raise ConfigError(f"sample() was asked for {number} steps or episodes; ask for at least 1.")
-        explores = self._explores(explore)
+        name, number = amount_to_sample(self.config, num_timesteps, num_episodes, num_envs=self.num_envs)
+        sample = self._sample_steps if name == "num_timesteps" else self._sample_episodes
         with self._seeds.after(self._metrics.num_env_steps_lifetime, self.num_episodes_begun):
-            if num_episodes is not None:
-                episodes = self._sample_episodes(num_episodes, explores, random_actions)
-            else:
-                number = self._default_timesteps() if number is None else number
-                episodes = self._sample_steps(number, explores, random_actions)
+            episodes = sample(number, self._explores(explore), random_actions)
         self._metrics.add_steps(sum(len(episode) for episode in episodes))
         return episodes
 
@@ -134,12 +126,9 @@ class LocalRunner(Runner, ABC):
         default = self.config.evaluation_explore if self._evaluation else self.config.explore
         return default if explore is None else explore
 
-    def _default_timesteps(self) -> int:
-        length = self.config.rollout_fragment_length
-        if length == "auto":
-            num_runners = max(1, self.config.num_env_runners)
-            length = -(-self.config.train_batch_size // (self.num_envs * num_runners))
-        return length * self.num_envs
+    def _episode_id(self, number: int) -> str:
+        """What the episode is called that began as that number; those of a run's samplers differ."""
+        return f"{'evaluation' if self._evaluation else 'worker'}{self._seeds.worker_index}-{number}"
 
     def evaluate(self, num_episodes: int | None = None, *, explore: bool | None = None) -> dict[str, Any]:
         """Run whole episodes from fresh resets, and average their returns.
@@ -153,13 +142,12 @@ class LocalRunner(Runner, ABC):
             agents also agent_return_mean and module_return_mean, dicts.
 
         Raises:
-            ConfigError: the number of episodes is not positive.
+            ConfigError: the number of episodes is not whole and positive.
             EnvironmentFailure: an environment failed and may not be made anew.
         """
-        if num_episodes is not None and num_episodes < 1:
-            raise ConfigError(f"evaluate() was asked for {num_episodes} episodes; ask for at least 1.")
+        duration = self.config.evaluation_duration if num_episodes is None else num_episodes
+        quota = Quota(positive(duration, "evaluate()", "episodes"), self.num_envs)
         self.reset_environments()
-        quota = Quota(self.config.evaluation_duration if num_episodes is None else num_episodes, self.num_envs)
         with self._seeds.after(self._metrics.num_env_steps_lifetime, self.num_episodes_begun):
             self._run_episodes(quota, self._explores(explore))
         self.reset_environments()

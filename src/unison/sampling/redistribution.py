@@ -1,7 +1,7 @@
 """What runners hand on to another number of runners than they were saved with."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, count
 from typing import Any
 
 from unison.errors import StateError
@@ -27,14 +27,23 @@ def redistribute(saved: Sequence[State], fresh: Sequence[State]) -> list[State]:
     states: list[dict[str, Any]] = [
         {**state, "metrics": merge_states((), 1, _NOTHING), "num_environment_restarts": 0} for state in fresh
     ]
-    for state in states:
+    taken = [*map(worker_index_of, saved)]
+    numbers = count(max(*taken, *map(worker_index_of, fresh)) + 1)
+    for state in states[len(saved) :]:
         # All draw the same numbers here, and each has seeds of its own by its index.
-        state["seeds"] = {**state["seeds"], "bases": saved[0]["seeds"]["bases"]}
+        own = worker_index_of(state)
+        index = next(numbers) if own in taken else own
+        state["seeds"] = {**state["seeds"], "bases": saved[0]["seeds"]["bases"], "worker_index": index}
     for index, state in enumerate(saved[: len(fresh)]):
         states[index] = dict(state)
     for index, scales in enumerate(_spread_scales(saved, len(fresh))):
         states[index] |= scales
     return list(states)
+
+
+def worker_index_of(state: State) -> int:
+    """Which of the run's runners a state is of; older checkpoints lack it, and 0 is none of a group."""
+    return int(state["seeds"].get("worker_index", 0))
 
 
 def check_parts(states: Iterable[State], own: State) -> None:

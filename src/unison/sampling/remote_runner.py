@@ -97,20 +97,18 @@ class RemoteRunner:
         transport: not started yet.
         config: the settings of the runner.
         index: which of the run's runners it is.
-        stride: what is added to the index for each new start; the number of runners.
         roster: the group's, which changes as modules come and go.
     """
 
-    def __init__(self, transport: Transport, config: AlgorithmConfig, index: int, stride: int, roster: Roster) -> None:
+    def __init__(self, transport: Transport, config: AlgorithmConfig, index: int, roster: Roster) -> None:
         self.restarts = 0
         self._transport = transport
         self._config = config
         self._roster = roster
-        self._index, self._stride = index, stride
         self._weights: dict[str, Any] | None = None
         self._has_weights = True
         self._error: BaseException | None = None
-        self._starting = self._start()
+        self._starting = self._start(index)
 
     @property
     def is_started(self) -> bool:
@@ -156,11 +154,11 @@ class RemoteRunner:
         self._has_weights = True
         return due
 
-    def rejoin(self) -> None:
-        """Start anew in the background; environments begin afresh, with new seeds."""
+    def rejoin(self, index: int) -> None:
+        """Start anew in the background, as another of the run's runners; environments begin afresh, with its seeds."""
         self.restarts += 1
         self._has_weights = False
-        self._starting = self._start()
+        self._starting = self._start(index)
 
     def wait(self) -> None:
         """Wait until it has started, or failed to."""
@@ -171,8 +169,8 @@ class RemoteRunner:
         self.wait()
         self._transport.stop()
 
-    def _start(self) -> threading.Thread:
-        factory = RunnerFactory(self._config, self._index + self.restarts * self._stride, self._roster)
+    def _start(self, index: int) -> threading.Thread:
+        factory = RunnerFactory(self._config, index, self._roster)
 
         def start() -> None:
             try:
@@ -180,6 +178,6 @@ class RemoteRunner:
             except BaseException as error:
                 self._error = error
 
-        thread = threading.Thread(target=start, name=f"unison-runner-{self._index}", daemon=True)
+        thread = threading.Thread(target=start, name=f"unison-runner-{index}", daemon=True)
         thread.start()
         return thread

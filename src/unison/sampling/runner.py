@@ -81,8 +81,14 @@ class Runner(ABC):
         """
         own, saved = (s.get("runners", [s]) for s in (self.get_state(), state))
         for runner in saved:
-            check_like(runner, own[0], "The env runner's state")
+            check_like(_with_all_seeds(runner, own[0]), own[0], "The env runner's state")
 
     @abstractmethod
     def stop(self) -> None:
         """Close the environments."""
+
+
+def _with_all_seeds(state: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A runner's state, with what older checkpoints lack of its seeds."""
+    seeds = state.get("seeds")
+    return state | {"seeds": own["seeds"] | seeds} if isinstance(seeds, dict) else state

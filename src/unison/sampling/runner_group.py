@@ -7,14 +7,15 @@ from typing import Any, final
 from unison.config import AlgorithmConfig
 from unison.data import MultiAgentEpisode, SingleAgentEpisode
 from unison.data.multi_agent_episode import PolicyMapping
-from unison.errors import ConfigError, LearnerGroupError
+from unison.errors import LearnerGroupError
 from unison.learner_group.failures import WorkerError
 from unison.learner_group.recovery import original
 from unison.learner_group.transport import Call, Transport
 from unison.modules import SingleAgentRLModuleSpec
+from unison.sampling.amounts import amount_to_sample
 from unison.sampling.metrics import merge_reports, without_module, without_steps
 from unison.sampling.quota import even_shares
-from unison.sampling.redistribution import check_parts, redistribute
+from unison.sampling.redistribution import check_parts, redistribute, worker_index_of
 from unison.sampling.remote_runner import RemoteRunner, Roster
 from unison.sampling.runner import Runner
 from unison.types import ModuleID
@@ -40,10 +41,11 @@ class RunnerGroup(Runner):
         self._retired: list[tuple[dict[str, Any], int]] = []
         self._reported = {"num_episodes": 0, "num_env_steps_sampled": 0}
         self._runners: list[RemoteRunner] = []
+        self._last_index = count
         self._roster = Roster()
         try:
             for index in range(count):
-                self._runners.append(RemoteRunner(make_transport(config, 1), config, index + 1, count, self._roster))
+                self._runners.append(RemoteRunner(make_transport(config, 1), config, index + 1, self._roster))
             for runner in self._runners:
                 runner.wait()
                 assert runner.is_started  # or raises what kept it from starting
@@ -69,15 +71,14 @@ class RunnerGroup(Runner):
         """As `EnvRunner.sample`, all runners together.
 
         Raises:
+            ConfigError: both numbers were given, or one that is not whole and positive.
             LearnerGroupError: runners were lost more often than `max_env_runner_restarts` allows.
             EnvironmentFailure: an environment failed and may not be made anew.
         """
-        if num_timesteps is not None and num_episodes is not None:
-            raise ConfigError("sample() takes num_timesteps or num_episodes, not both.")
-        name = "num_timesteps" if num_episodes is None else "num_episodes"
-        wanted = num_episodes if num_timesteps is None else num_timesteps
-        if wanted is None:
-            wanted = self._config.train_batch_size
+        num_envs = self._config.num_envs_per_env_runner
+        name, wanted = amount_to_sample(
+            self._config, num_timesteps, num_episodes, num_envs=num_envs, num_runners=len(self._runners)
+        )
         options = {"explore": explore, "random_actions": random_actions}
         episodes: list[Episode] = []
         try:
@@ -177,7 +178,9 @@ class RunnerGroup(Runner):
                 "runners": [state],
                 "reported": _reported_by(state["metrics"]),
             }  # of a single runner in one process
-        for runner, saved in zip(self._runners, redistribute(state["runners"], fresh), strict=True):
+        states = redistribute(state["runners"], fresh)
+        self._last_index = max(self._last_index, *map(worker_index_of, (*states, *state["runners"])))
+        for runner, saved in zip(self._runners, states, strict=True):
             self._insist(runner, "set_state", state=saved)
         saved_reports = [
             (s["metrics"], s["num_environment_restarts"]) for s in (*state["runners"], *state.get("retired", ()))
@@ -265,7 +268,8 @@ class RunnerGroup(Runner):
         index = self._runners.index(runner)
         if index in self._reports:  # Its counts stay; the one in its place counts from 0.
             self._retired.append(self._reports.pop(index))
-        runner.rejoin()
+        self._last_index += 1
+        runner.rejoin(self._last_index)
 
 
 def _reported_by(metrics: Mapping[str, Any]) -> dict[str, int]:

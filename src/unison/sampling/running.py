@@ -1,7 +1,7 @@
 """The episodes that are under way, one in each environment, and who records their steps."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, final
 
 import numpy as np
@@ -52,11 +52,11 @@ class RunningEpisodes:
 
     Args:
         num_envs: E.
-        prefix: begins the ids, so that those of different samplers differ.
+        episode_id: the id of the episode that is the so-manieth to begin.
     """
 
-    def __init__(self, num_envs: int, prefix: str) -> None:
-        self._prefix = prefix
+    def __init__(self, num_envs: int, episode_id: Callable[[int], str]) -> None:
+        self._episode_id = episode_id
         self.num_begun = 0
         self.finished: list[Finished] = []
         """Episodes that have ended since this list was last emptied."""
@@ -66,7 +66,7 @@ class RunningEpisodes:
 
     def begin(self, index: int) -> None:
         """A new episode begins in environment `index`."""
-        self.ids[index] = f"{self._prefix}{self.num_begun}"
+        self.ids[index] = self._episode_id(self.num_begun)
         self.num_begun += 1
         self._lengths[index] = 0
         self._returns[index] = 0.0

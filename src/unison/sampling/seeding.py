@@ -26,7 +26,7 @@ class Seeds:
 
     def __init__(self, seed: int | None, worker_index: int, evaluation: bool) -> None:
         entropy = np.random.SeedSequence(seed).entropy
-        self._worker_index = worker_index
+        self.worker_index = worker_index
         self._bases = np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy, spawn_key=(evaluation,))))
         own = np.random.SeedSequence(entropy, spawn_key=(evaluation, worker_index))
         self.torch_generator = torch.Generator()
@@ -35,7 +35,7 @@ class Seeds:
 
     def for_environments(self, num_envs: int) -> list[int]:
         """New seeds for the environments, one each."""
-        base = int(self._bases.integers(_LARGEST_SEED)) + self._worker_index * num_envs
+        base = int(self._bases.integers(_LARGEST_SEED)) + self.worker_index * num_envs
         return [(base + index) % _LARGEST_SEED for index in range(num_envs)]
 
     @contextmanager
@@ -48,9 +48,17 @@ class Seeds:
 
     def get_state(self) -> dict[str, Any]:
         """Where the sequences stand."""
-        return {"bases": self._bases.bit_generator.state, "torch": self.torch_generator.get_state().numpy().copy()}
+        return {
+            "worker_index": self.worker_index,
+            "bases": self._bases.bit_generator.state,
+            "torch": self.torch_generator.get_state().numpy().copy(),
+        }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from where the sequences stood."""
+        """Go on from where the sequences stood, as the sampler that they were of.
+
+        Older checkpoints lack `worker_index`.
+        """
+        self.worker_index = int(state.get("worker_index", self.worker_index))
         self._bases.bit_generator.state = state["bases"]
         self.torch_generator.set_state(torch.tensor(np.asarray(state["torch"]), dtype=torch.uint8))

@@ -16,7 +16,7 @@ from pettingzoo import ParallelEnv
 from support.hosted import children, is_alive, wait_until
 from support.runs import tiny_config
 from unison.config import AlgorithmConfig
-from unison.errors import EnvironmentFailure, LearnerGroupError, ModuleError, SpaceError
+from unison.errors import ConfigError, EnvironmentFailure, LearnerGroupError, ModuleError, SpaceError
 from unison.learner_group.failures import WorkerError
 from unison.learner_group.transports import make_runner_transport
 from unison.modules import SingleAgentRLModuleSpec
@@ -174,6 +174,16 @@ def test_what_is_sampled_is_the_seeds_alone() -> None:
     assert len({id_ for id_, _, _ in runs[0]}) > 2
 
 
+def test_a_group_is_asked_as_a_single_runner_is(trio: RunnerGroup) -> None:
+    for number in (0, -3, 1.5):
+        with pytest.raises(ConfigError, match=f"asked for {number} steps; ask for a whole number of at least 1"):
+            trio.sample(num_timesteps=number)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"evaluate\(\) was asked for 1.5 episodes"):
+        trio.evaluate(1.5)  # type: ignore[arg-type]
+    assert steps(trio.sample()) == 66  # 64 of a batch, spread over 3 runners with 2 environments
+    assert trio.restarts == 0
+
+
 def test_killed_between_calls(trio: RunnerGroup) -> None:
     before = steps(trio.sample(num_timesteps=90))
     lost = pids(trio)[1]
@@ -324,6 +334,40 @@ def test_returns_of_runners_that_are_gone_make_way(tmp_path: Path, how: str) -> 
     assert (metrics["num_env_steps_sampled_lifetime"], metrics["num_episodes_lifetime"]) == (450, 90)
 
 
+def test_runners_that_were_started_anew_go_on_with_their_seeds(trio: RunnerGroup) -> None:
+    """Also in another group, and each one that is started later has seeds that none had before."""
+    trio.sample(num_timesteps=90)
+    kill(pids(trio)[1])
+    trio.sample(num_timesteps=90)
+    assert wait_until(lambda: trio._runners[1].is_started)
+    trio.sample(num_timesteps=90)
+    trio.reset_environments()
+    state = trio.get_state()
+    assert indices(state) == [1, 4, 3]
+    expected = shown(trio.sample(num_timesteps=90, random_actions=True))
+    other = make_runner(make_config(3))
+    assert isinstance(other, RunnerGroup)
+    other.set_state(state)
+    assert shown(other.sample(num_timesteps=90, random_actions=True)) == expected
+    kill(pids(other)[0])
+    assert indices(other.get_state()) == [5, 4, 3]
+    other.stop()
+    for count in (1, 2, 5):
+        other = make_runner(make_config(count))
+        other.check_state(state)
+        other.set_state(state)
+        assert indices(other.get_state()) == [1, 4, 3, 6, 5][:count]
+        other.stop()
+
+
+def indices(state: dict[str, Any]) -> list[int]:
+    return [runner["seeds"]["worker_index"] for runner in state["runners"]]
+
+
+def shown(episodes: Any) -> list[tuple[str, bytes]]:
+    return [(episode.id_, episode.get_observations().tobytes()) for episode in episodes]
+
+
 def test_a_group_goes_on_from_the_state_of_a_single_runner(trio: RunnerGroup) -> None:
     """What that one had reported is not reported again, and what it had not is, whatever the group has done before."""
     single = make_runner(make_config(0))
@@ -345,8 +389,8 @@ def test_killed_before_a_module_is_removed(trio: RunnerGroup, monkeypatch: pytes
     """A runner that is back before the others have answered has no such module either."""
     rejoin = RemoteRunner.rejoin
 
-    def rejoin_at_once(runner: RemoteRunner) -> None:
-        rejoin(runner)
+    def rejoin_at_once(runner: RemoteRunner, index: int) -> None:
+        rejoin(runner, index)
         runner.wait()
 
     monkeypatch.setattr(RemoteRunner, "rejoin", rejoin_at_once)

@@ -48,6 +48,9 @@ def test_modules_alone() -> None:
 def test_a_whole_algorithm() -> None:
     algorithm = PPO.from_checkpoint(FOLDER / "algorithm")
     state = {"group": algorithm.learner_group.get_state(), **algorithm.get_sampling_state()}
+    for runner in (state["env_runner"], state["evaluator"]):
+        later = {name: runner["seeds"].pop(name) for name in ("num_runs", "worker_index")} if runner else {}
+        assert set(later.values()) <= {0}
     assert json.loads(json.dumps(summary(state))) == EXPECTED["algorithm"]
     assert (algorithm.iteration, algorithm.num_env_steps_sampled_lifetime) == (2, 64)
     results = algorithm.train()

@@ -46,7 +46,9 @@ def test_short_episodes_are_not_favoured(mode: str, make_runner: Any, counting_e
 
 @pytest.mark.parametrize("number", [0, -1])
 def test_no_episodes_are_no_evaluation(make_runner: Any, counting_env: Any, number: int) -> None:
-    with pytest.raises(ConfigError, match=rf"evaluate\(\) was asked for {number} episodes; ask for at least 1"):
+    with pytest.raises(
+        ConfigError, match=rf"evaluate\(\) was asked for {number} episodes; ask for a whole number of at least 1"
+    ):
         make_runner(counting_env, evaluation=True).evaluate(number)
 
 

@@ -98,9 +98,12 @@ def test_asking_for_nonsense_raises(make_runner: Any) -> None:
     runner = make_runner("CartPole-v1")
     with pytest.raises(ConfigError, match="not both"):
         runner.sample(num_timesteps=5, num_episodes=5)
-    for nothing in ({"num_timesteps": 0}, {"num_episodes": -1}):
+    for nothing in ({"num_timesteps": 0}, {"num_episodes": -1}, {"num_timesteps": 1.5}, {"num_episodes": "2"}):
         with pytest.raises(ConfigError, match="at least 1"):
             runner.sample(**nothing)
+    for nothing in (0, 1.5):
+        with pytest.raises(ConfigError, match=r"evaluate\(\) was asked for .* at least 1"):
+            runner.evaluate(nothing)
 
 
 def test_which_module_acts(make_runner: Any) -> None:

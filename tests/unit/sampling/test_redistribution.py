@@ -25,7 +25,7 @@ def make_state(index: int) -> dict[str, Any]:
     metrics.add_episodes([Finished(0, "e", 3.0, 7, (("a", "red", 2.0), ("b", "blue", 1.0)))][:index])
     seen = {module_id: own[index] for module_id, own in RETURNS.items() if own[index]}
     return {
-        "seeds": {"bases": f"bases {index}", "torch": f"torch {index}"},
+        "seeds": {"worker_index": 1 + index, "bases": f"bases {index}", "torch": f"torch {index}"},
         "metrics": metrics.get_state(),
         "num_episodes_begun": 2 + index,
         "num_environment_restarts": index,
@@ -44,10 +44,11 @@ def test_the_same_number_goes_on_as_it_was() -> None:
 
 def test_more_runners_share_what_the_modules_have_learned() -> None:
     saved = [make_state(0), make_state(1)]
-    fresh = [{**make_state(0), "seeds": {"bases": "fresh bases", "torch": f"fresh torch {n}"}} for n in range(3)]
+    seeds: list[Any] = [{"worker_index": 1 + n, "bases": "fresh", "torch": f"fresh {n}"} for n in range(3)]
+    fresh = [{**make_state(0), "seeds": own} for own in seeds]
     states = redistribute(saved, fresh)
     assert [state["seeds"] for state in states[:2]] == [state["seeds"] for state in saved]
-    assert states[2]["seeds"] == {"bases": "bases 0", "torch": "fresh torch 2"}
+    assert states[2]["seeds"] == {"worker_index": 3, "bases": "bases 0", "torch": "fresh 2"}
     assert states[2]["metrics"]["num_env_steps_lifetime"] == 0
     assert count_of(states, "red") == [2, 1, 1]
     assert count_of(states, "blue") == [1, 1, 0]

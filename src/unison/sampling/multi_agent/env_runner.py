@@ -162,10 +162,12 @@ class MultiAgentEnvRunner(LocalRunner):
 
     def _begin(self, index: int) -> Stage:
         turn = self._worlds.reset(index)
-        name, number = f"{self._episode_prefix}{self._num_begun}", self._num_begun
+        number = self._num_begun
         self._num_begun += 1
         episode = MultiAgentEpisode(
-            name, policy_mapping_fn=self._mapping, seed=[self._world_seeds[index], number, self._evaluation]
+            self._episode_id(number),
+            policy_mapping_fn=self._mapping,
+            seed=[self._world_seeds[index], number, self._evaluation],
         )
         stage = Stage(index, episode, turn, self._role, partial(self._worlds.spaces, index))
         self._stages[index] = stage
