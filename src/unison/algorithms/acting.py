@@ -47,8 +47,7 @@ class Actor:
         num_rows = tree_leaves(tensors)[0].shape[0]
         policy = Policy(self._module, num_rows, self._generator)
         if state is not None:
-            self._check_state(state, num_rows)
-            policy.state = state
+            policy.state = self._own_state(state, policy.state, num_rows)
         with torch.inference_mode():
             chosen, _ = policy.act(tensors, explore=explore)
         actions = (self._transform if policy.has_distribution else self._clip)(chosen)
@@ -69,13 +68,20 @@ class Actor:
             raise self._misfit(observations)
         return tree_map(torch.as_tensor, arrays), is_one
 
-    def _check_state(self, state: Tree, num_rows: int) -> None:
-        rows = {leaf.shape[:1] for leaf in tree_leaves(state)}
-        if rows != {(num_rows,)}:
+    def _own_state(self, state: Tree, initial: Tree, num_rows: int) -> Tree:
+        """A copy of the caller's state, for acting writes into it; shaped as the initial state."""
+        try:
+            own = tree_map(_copied_like, initial, state)
+            fits = len(tree_leaves(state)) == len(tree_leaves(initial))
+        except (TypeError, ValueError, LookupError, RuntimeError):
+            own, fits = None, False
+        if not fits:
             raise BatchError(
-                f"compute_actions() got observations of {num_rows} rows, but state={_described(state)}. Give the state "
-                "that the last call returned for the same rows; None where their episodes begin."
+                f"compute_actions() got observations of {num_rows} rows, but state={_described(state)}; the state of "
+                f"module '{self._module_id}' is {_described(initial)}. Give the state that the last call returned for "
+                "the same rows; None where their episodes begin."
             )
+        return own
 
     def _misfit(self, observations: Tree, why: str = "") -> BatchError:
         one = tree_map(lambda like: like[0], self._like)
@@ -92,6 +98,13 @@ def _as_like(like: Any, value: Any) -> Any:
     if np.issubdtype(like.dtype, np.integer) and not np.array_equal(cast_array, array):
         raise ValueError(f"its values are no {like.dtype}")
     return cast_array
+
+
+def _copied_like(like: torch.Tensor, leaf: Any) -> torch.Tensor:
+    tensor = torch.as_tensor(leaf)
+    if tensor.shape != like.shape:
+        raise ValueError(f"{tuple(tensor.shape)} instead of {tuple(like.shape)}")
+    return tensor.detach().to(like, copy=True)
 
 
 def _described(value: Tree) -> str:

@@ -111,7 +111,8 @@ class Algorithm(Population, ABC):
 
         Args:
             observations: one that fits the observation space, or many with rows first.
-            state: the state that the last call returned, for stateful modules; None at an episode's start.
+            state: the state that the last call returned, for stateful modules, which stays as it is; None at an
+                episode's start.
             explore: whether actions are drawn from the policy's distribution.
             module_id: whose actions, where there are several modules.
 
@@ -119,7 +120,7 @@ class Algorithm(Population, ABC):
             The action or actions; for a stateful module, a pair of them and the next state.
 
         Raises:
-            BatchError: the observations do not fit the space, or the state is one of other rows.
+            BatchError: the observations do not fit the space, or the state is one of other rows or of another kind.
             ModuleError: there is no such module, or there are several and none is named.
         """
         return Actor(self._get_evaluator(), module_id).act(observations, state, explore=explore)

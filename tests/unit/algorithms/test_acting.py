@@ -1,6 +1,6 @@
 """`compute_actions` with observations that do not fit: the space, what came, and the fix."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -10,6 +10,7 @@ import torch
 
 from unison import PPO, PPOConfig
 from unison.errors import BatchError
+from unison.types import tree_leaves, tree_map
 
 SPACES = {
     "box": gym.spaces.Box(-1, 1, (4,), np.float64),
@@ -84,3 +85,44 @@ def test_a_state_of_other_rows_is_named(algorithms: dict[str, PPO]) -> None:
     _, state = algorithms["lstm"].compute_actions(np.zeros((2, 4)))
     with pytest.raises(BatchError, match=r"observations of 1 rows, but state=.*of shape \(2, .*None where"):
         algorithms["lstm"].compute_actions(np.zeros(4), state=state)
+
+
+def test_the_callers_state_stays_as_it_is(algorithms: dict[str, PPO]) -> None:
+    actor, observation = algorithms["lstm"], np.full(4, 0.5)
+    _, first = actor.compute_actions(observation)
+    kept = tree_map(torch.clone, first)
+    as_arrays = tree_map(lambda leaf: leaf.numpy().astype(np.float64), kept)
+    seconds = [actor.compute_actions(observation, state=state)[1] for state in (first, first, as_arrays)]
+    for ours, before, after in zip(*map(tree_leaves, (first, kept, seconds[0])), strict=True):
+        assert torch.equal(ours, before)
+        assert not torch.equal(after, before)
+    for second in seconds:
+        assert all(map(torch.equal, tree_leaves(second), tree_leaves(seconds[0])))
+
+
+MISFIT_STATES: dict[str, Callable[[Any], Any]] = {
+    "no tree": lambda state: "x",
+    "empty": lambda state: {},
+    "half": lambda state: {"policy": state["policy"]},
+    "no leaf": lambda state: state | {"value": {"h": state["value"]["h"]}},
+    "leaf too many": lambda state: state | {"more": torch.zeros(1, 3)},
+    "width": lambda state: tree_map(lambda leaf: leaf[:, :2], state),
+    "text": lambda state: tree_map(lambda leaf: "x", state),
+    "sequence": lambda state: tuple(state.values()),
+    "array": lambda state: np.zeros((1, 3)),
+}
+
+
+@pytest.mark.parametrize("how", MISFIT_STATES)
+def test_a_state_of_another_kind_is_named(algorithms: dict[str, PPO], how: str) -> None:
+    _, state = algorithms["lstm"].compute_actions(np.zeros(4))
+    message = (
+        r"but state=.*; the state of module 'default_policy' is {'policy': {'h': float32 of shape \(1, 3\).*None"
+    )
+    with pytest.raises(BatchError, match=message):
+        algorithms["lstm"].compute_actions(np.zeros(4), state=MISFIT_STATES[how](state))
+
+
+def test_a_module_without_state_takes_none(algorithms: dict[str, PPO]) -> None:
+    with pytest.raises(BatchError, match=r"the state of module 'default_policy' is {}"):
+        algorithms["box"].compute_actions(np.zeros(4), state={"h": torch.zeros(1, 3)})
