@@ -9,7 +9,7 @@ from unison.errors import BatchError, ModuleError
 from unison.modules.spaces import Space
 from unison.sampling import EnvRunner, LocalRunner
 from unison.sampling.actions import ActionTransform
-from unison.sampling.observations import empty_observations
+from unison.sampling.observations import as_exact, empty_observations
 from unison.sampling.policy import Policy
 from unison.types import ModuleID, Tree, tree_leaves, tree_map
 
@@ -92,12 +92,7 @@ class Actor:
 
 
 def _as_like(like: Any, value: Any) -> Any:
-    array = np.asarray(value)
-    with np.errstate(invalid="ignore"):
-        cast_array = array.astype(like.dtype)
-    if np.issubdtype(like.dtype, np.integer) and not np.array_equal(cast_array, array):
-        raise ValueError(f"its values are no {like.dtype}")
-    return cast_array
+    return as_exact(value, like.dtype)
 
 
 def _copied_like(like: torch.Tensor, leaf: Any) -> torch.Tensor:

@@ -13,6 +13,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
 from unison.config import AlgorithmConfig, make_environment
 from unison.errors import ConfigError, EnvironmentFailure
+from unison.sampling.checked_env import CheckedEnv
 from unison.sampling.environments import Environments
 from unison.sampling.guarded_env import GuardedEnv
 from unison.sampling.sync_environments import SyncEnvironments
@@ -117,7 +118,11 @@ def _in_worker(make: EnvironmentMaker) -> GuardedEnv:
     """The environment of a worker process, which leaves Ctrl-C to the process that trains: it may want to save."""
     if multiprocessing.parent_process() is not None:  # Gymnasium makes one in the process that trains, too.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return GuardedEnv(partial(_make_single, make))
+    return GuardedEnv(partial(_make_checked, make))
+
+
+def _make_checked(make: EnvironmentMaker) -> gym.Env[Any, Any]:
+    return CheckedEnv(_make_single(make), environment_name(make.env))
 
 
 def _make_async(make: EnvironmentMaker, num_envs: int) -> Vector:

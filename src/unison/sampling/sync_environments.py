@@ -6,14 +6,13 @@ from operator import itemgetter
 from typing import Any, final
 
 import gymnasium as gym
-import numpy as np
 
 from unison.errors import EnvironmentFailure, SpaceError
 from unison.modules.spaces import Space, parts_of
 from unison.sampling.environments import Ending, Environments, Outcome
 from unison.sampling.guarded_env import GuardedEnv
-from unison.sampling.observations import check_observation, writer_for
-from unison.sampling.reward_check import check_reward
+from unison.sampling.observations import row_of, writer_for
+from unison.sampling.step_check import check_flags, check_reward
 from unison.types import Tree, tree_leaves, tree_map
 
 
@@ -72,17 +71,18 @@ class SyncEnvironments(Environments):
                 observation, reward, terminated, truncated, _ = step(action)
                 check_reward(reward)
                 rewards[index] = reward
+                write(index, observation)
+                if terminated is False and truncated is False:  # as in most steps
+                    continue
+                check_flags(terminated, truncated)
                 if not (terminated or truncated):
-                    write(index, observation)
                     continue
             except Exception as error:
                 self._recover(index, error)
                 ended.append(Ending(index, False, True, failed=True))
                 lost += 1
                 continue
-            # The environment may write its next observation into the same array.
-            final_observation = tree_map(np.array, observation)
-            ended.append(Ending(index, bool(terminated), not terminated, final_observation))
+            ended.append(Ending(index, bool(terminated), not terminated, row_of(self.observations, index)))
             self._begin(index)
         return Outcome(rewards, ended, [ending.env_index for ending in ended], lost)
 
@@ -104,8 +104,10 @@ class SyncEnvironments(Environments):
         if guard.crash is not None and not admitted:
             self._admit_restart(f"Environment {index}", guard.crash)
         self._steps[index] = guard.env.step
-        check_observation(self.observations, observation, f"Environment {index} of '{self.name}'")
-        self._write(index, observation)
+        try:
+            self._write(index, observation)
+        except TypeError as error:
+            raise EnvironmentFailure(f"Environment {index} of '{self.name}' returned {error}") from None
 
     def close(self) -> None:
         """Close all environments."""

@@ -12,7 +12,8 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from unison.errors import ConfigError, EnvironmentFailure
 from unison.sampling.environments import Ending, Environments, Outcome, WorkerError
 from unison.sampling.guarded_env import FAILED_RESET, FAILED_STEP
-from unison.sampling.reward_check import is_numeric, shown
+from unison.sampling.observations import empty_observations, row_of, writer_for
+from unison.sampling.step_check import is_numeric, shown
 from unison.types import Tree, tree_map
 
 Vector = VectorEnv[Any, Any, Any]
@@ -55,6 +56,9 @@ class VectorEnvironments(Environments):
             cast(Any, vector).single_action_space,
             max_restarts,
         )
+        self._write = writer_for(self.observations, of_all=True)
+        self._final = empty_observations(self.observation_space, 1, name)
+        self._write_final = writer_for(self._final)
 
     @property
     def resets_take_a_step(self) -> bool:
@@ -79,25 +83,26 @@ class VectorEnvironments(Environments):
         """Take one action [E, ...] in each environment."""
         try:
             observations, rewards, terminated, truncated, infos = self._vector.step(actions)
-            if not is_numeric(rewards, (self.num_envs,)):
-                raise EnvironmentFailure(
-                    f"The vector environment '{self.name}': step() returned the rewards {shown(rewards)}; return one "
-                    f"number for each copy, an array of shape ({self.num_envs},)."
-                )
+            for what, values in (("rewards", rewards), ("terminated", terminated), ("truncated", truncated)):
+                if not is_numeric(values, (self.num_envs,)):
+                    raise EnvironmentFailure(
+                        f"The vector environment '{self.name}': step() returned {what} {shown(values)}; return one "
+                        f"{'number' if what == 'rewards' else 'flag'} for each copy, an array of shape "
+                        f"({self.num_envs},)."
+                    )
+            self._keep(observations)
             done = np.logical_or(terminated, truncated)
             if self._mode is AutoresetMode.NEXT_STEP:
-                self._keep(observations)
                 return self._after_next_step(rewards, terminated, done)
             if not done.any():
-                self._keep(observations)
                 return Outcome(rewards, (), (), 0)
             ended = np.flatnonzero(done).tolist()
             if self._mode is AutoresetMode.SAME_STEP:
-                finals = [_row(self._final_observations(infos), index) for index in ended]
+                finals = [self._final_observation(infos, index) for index in ended]
             else:
-                finals = [tree_map(np.array, _row(observations, index)) for index in ended]
+                finals = [row_of(self.observations, index) for index in ended]
                 observations, infos = self._vector.reset(options={"reset_mask": done})
-            self._keep(observations)
+                self._keep(observations)
         except EnvironmentFailure:
             raise
         except Exception as error:
@@ -124,19 +129,24 @@ class VectorEnvironments(Environments):
         return Outcome(rewards, endings, begun, len(begun))
 
     def _keep(self, observations: Tree) -> None:
-        own = self.observations
-        if isinstance(own, np.ndarray):
-            own[...] = observations
-        else:
-            tree_map(np.copyto, own, observations)
+        try:
+            self._write(..., observations)
+        except TypeError as error:
+            raise EnvironmentFailure(f"The vector environment '{self.name}' returned {error}") from None
 
-    def _final_observations(self, infos: dict[str, Any]) -> Any:
+    def _final_observation(self, infos: dict[str, Any], index: int) -> Tree:
         if "final_obs" not in infos:
             raise EnvironmentFailure(
                 f"The vector environment '{self.name}' resets in the same step, but its infos lack 'final_obs' "
                 f"(they hold {sorted(infos)}), without which truncated episodes can't be bootstrapped."
             )
-        return infos["final_obs"]
+        try:
+            self._write_final(0, tree_map(itemgetter(index), infos["final_obs"]))
+        except (TypeError, LookupError) as error:
+            raise EnvironmentFailure(
+                f"The vector environment '{self.name}' has in infos['final_obs'], for copy {index}, {error}"
+            ) from None
+        return row_of(self._final, 0)
 
     def _admit_reported(self, infos: dict[str, Any]) -> set[int]:
         """Count the crashes that guarded environments report; returns those that crashed in a step."""
@@ -154,7 +164,7 @@ class VectorEnvironments(Environments):
         dead = self._dead_workers()
         if dead:
             exit_codes = {index: cast(AsyncVectorEnv, self._vector).processes[index].exitcode for index in dead}
-            error = WorkerError(f"the processes ended with exit codes {exit_codes} ({type(error).__name__})")
+            error = WorkerError(f"the processes ended with exit codes {exit_codes} ({type(error).__name__}: {error})")
         which = (
             f"Environment {', '.join(map(str, dead))}" if dead else f"The vector environment ({self.num_envs} copies)"
         )
@@ -190,7 +200,3 @@ class VectorEnvironments(Environments):
             return
         with suppress(Exception):  # A crashed environment may fail to close.
             vector.close(**({"terminate": True} if isinstance(vector, AsyncVectorEnv) else {}))
-
-
-def _row(observations: Tree, index: int) -> Tree:
-    return tree_map(itemgetter(index), observations)

@@ -61,7 +61,7 @@ MISFITS: list[tuple[str, Any, str]] = [
     ("box", np.zeros((3, 5)), r"float64 of shape \(3, 5\), but.* float32 of shape \(4,\)"),
     ("box", 0.5, r"float64 of shape \(\), but"),
     ("box", ["a", "b", "c", "d"], r"<U1 of shape \(4,\) \(could not convert string to float"),
-    ("box", None, r"object of shape \(\), but"),
+    ("box", None, r"object of shape \(\) \(its values are no float32\), but"),
     ("box", {"at": np.zeros(4)}, r"{'at': float64 of shape \(4,\)} \(.*dict"),
     ("box", [[1.0, 2.0, 3.0, 4.0], [1.0]], r"a list \(.*inhomogeneous"),
     ("choice", np.zeros((2, 3)), r"of shape \(2, 3\), but .* int64 of shape \(\), of Discrete\(3\)"),
@@ -116,9 +116,7 @@ MISFIT_STATES: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("how", MISFIT_STATES)
 def test_a_state_of_another_kind_is_named(algorithms: dict[str, PPO], how: str) -> None:
     _, state = algorithms["lstm"].compute_actions(np.zeros(4))
-    message = (
-        r"but state=.*; the state of module 'default_policy' is {'policy': {'h': float32 of shape \(1, 3\).*None"
-    )
+    message = r"but state=.*; the state of module 'default_policy' is {'policy': {'h': float32 of shape \(1, 3\).*None"
     with pytest.raises(BatchError, match=message):
         algorithms["lstm"].compute_actions(np.zeros(4), state=MISFIT_STATES[how](state))
 

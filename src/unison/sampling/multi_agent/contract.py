@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast, final
 
 from unison.errors import EnvironmentFailure
-from unison.sampling.reward_check import check_reward
+from unison.sampling.step_check import check_reward
 from unison.types import AgentID, Tree
 
 _RESET: Final = ("observations", "infos")

@@ -14,7 +14,7 @@ from unison.errors import SpaceError
 from unison.modules import RLModule
 from unison.modules.spaces import Space
 from unison.sampling.actions import ActionTransform
-from unison.sampling.observations import check_observation, empty_observations
+from unison.sampling.observations import as_exact, check_observation, empty_observations
 from unison.sampling.policy import Policy, to_tensors
 from unison.sampling.space_check import check_spaces
 from unison.types import ModuleID, Tree, tree_map
@@ -88,11 +88,11 @@ class Role:
         """An observation in memory of its own, of the dtypes that modules take.
 
         Raises:
-            EnvironmentFailure: its shape is not that of the space; names the environment and both shapes.
+            EnvironmentFailure: it is none of the space; names the environment and both shapes.
         """
         try:
             row = tree_map(_copied_like, self._like, observation)
-        except (ValueError, KeyError, TypeError, IndexError):
+        except (ValueError, LookupError, TypeError, RuntimeError):
             row = None
         if row is None:
             check_observation(self._like, observation, which)
@@ -136,7 +136,7 @@ class Role:
 
 
 def _copied_like(like: Any, value: Any) -> Any:
-    row = np.array(value, like.dtype)
+    row = as_exact(value, like.dtype)
     if row.shape != like.shape[1:]:
         raise ValueError(row.shape)
     return row
