@@ -57,11 +57,16 @@ class Algorithm(Population, ABC):
         """Seconds of this iteration, by phase."""
         self.parts: dict[str, Part] = {}
         """What else a checkpoint holds, by the name of its part."""
-        self.learner_group: LearnerGroup = self.config.build_learner_group()
-        self.env_runner: Runner = make_runner(self.config)
-        self._writer = BackgroundWriter()
         self._stopped = False
-        self.sync_weights()
+        with ExitStack() as begun:  # What was begun ends if the rest fails.
+            self.learner_group: LearnerGroup = self.config.build_learner_group()
+            begun.callback(self.learner_group.shutdown)
+            self.env_runner: Runner = make_runner(self.config)
+            begun.callback(self.env_runner.stop)
+            self._writer = BackgroundWriter()
+            begun.callback(self._writer.close)
+            self.sync_weights()
+            begun.pop_all()
 
     @abstractmethod
     def training_step(self) -> dict[ModuleID, dict[str, Any]]:
@@ -222,7 +227,10 @@ class Algorithm(Population, ABC):
         found = check_family(path, config.algorithm_name, cls)
         is_own = found is not None and issubclass(cls, found)  # A subclass need not have a name of its own.
         algorithm: Any = cls(config=config) if is_own else config.build()
-        algorithm.load_state(path)
+        with ExitStack() as begun:
+            begun.callback(algorithm.stop)
+            algorithm.load_state(path)
+            begun.pop_all()
         return algorithm
 
     def stop(self) -> None:

@@ -8,8 +8,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from support.hosted import children, wait_until
 from unison import ALL_MODULES, PPO, PPOConfig, SingleAgentRLModuleSpec
-from unison.errors import CheckpointError, ConfigError, NotBuiltError
+from unison.errors import CheckpointError, ConfigError, EnvironmentFailure, NotBuiltError, StateError
 from unison.modules import RandomModule
 
 
@@ -44,6 +45,34 @@ def test_an_iteration_says_what_happened() -> None:
     algorithm.stop()
     with pytest.raises(NotBuiltError, match="was stopped"):
         algorithm.train()
+
+
+def test_a_build_that_fails_leaves_nothing_running(tmp_path: Path) -> None:
+    """Also while the exception is held, whose traceback holds what was made."""
+    before, made = children(), tmp_path / "made"
+
+    def make(settings: dict[str, Any]) -> gym.Env[Any, Any]:
+        if made.exists():
+            raise RuntimeError("no licence")
+        made.touch()  # by who asks for the spaces
+        return gym.make("CartPole-v1")
+
+    with pytest.raises(EnvironmentFailure, match="no licence") as held:
+        config(make).resources(num_learners=1, backend="processes").build()
+    assert wait_until(lambda: children() == before)
+    assert held.value.__traceback__ is not None
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_nothing_running(tmp_path: Path) -> None:
+    algorithm = config().build()
+    algorithm.save_state(tmp_path / "saved")
+    algorithm.stop()
+    before = children()
+    overrides = {"env": "Acrobot-v1", "num_learners": 1, "num_env_runners": 1, "backend": "processes"}
+    with pytest.raises(StateError) as held:
+        PPO.from_checkpoint(tmp_path / "saved", overrides=overrides)
+    assert wait_until(lambda: children() == before)
+    assert held.value.__traceback__ is not None
 
 
 def play(algorithm: PPO, env_id: str, seed: int) -> tuple[float, list[Any]]:
