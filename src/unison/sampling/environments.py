@@ -81,6 +81,12 @@ class Copies(ABC):
         self.num_restarts += 1
         _logger.warning("%s. It is made anew (restart %d of %d).", what, self.num_restarts, self._max_restarts)
 
+    def _second_failure(self, which: str, error: BaseException) -> EnvironmentFailure:
+        """What to raise where the new environment fails at once."""
+        return EnvironmentFailure(
+            f"{which} of '{self.name}' failed, and so did the one made in its place: {type(error).__name__}: {error}"
+        )
+
 
 class Environments(Copies):
     """Copies of one environment of one agent, stepped together and reset by themselves when an episode ends.

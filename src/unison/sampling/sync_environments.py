@@ -96,11 +96,7 @@ class SyncEnvironments(Environments):
         try:
             observation, _ = guard.reset(seed=seed)
         except Exception as error:
-            cause = guard.failure or error
-            raise EnvironmentFailure(
-                f"Environment {index} of '{self.name}' failed, and so did the one made in its place: "
-                f"{type(error).__name__}: {error}"
-            ) from cause
+            raise self._second_failure(f"Environment {index}", error) from guard.failure or error
         if guard.crash is not None and not admitted:
             self._admit_restart(f"Environment {index}", guard.crash)
         self._steps[index] = guard.env.step

@@ -69,15 +69,18 @@ class VectorEnvironments(Environments):
         """Reset all; a vector environment of its own kind takes one seed, the first."""
         self._seeds = list(seeds)
         self._was_done[:] = False
-        # Gymnasium's own classes take a seed for each copy; others take one for all.
-        seed: Any = self._seeds if isinstance(self._vector, AsyncVectorEnv) else self._seeds[0]
         try:
-            observations, infos = self._vector.reset(seed=seed)
+            observations, infos = self._vector.reset(seed=self._seed)
         except Exception as error:
             self._restart(error)
             return
         self._keep(observations)
         self._admit_reported(infos)
+
+    @property
+    def _seed(self) -> Any:
+        """What the vector environment resets with: Gymnasium's own takes a seed for each copy, others one for all."""
+        return self._seeds if isinstance(self._vector, AsyncVectorEnv) else self._seeds[0]
 
     def step(self, actions: Tree) -> Outcome:
         """Take one action [E, ...] in each environment."""
@@ -170,12 +173,14 @@ class VectorEnvironments(Environments):
         )
         self._admit_restart(which, error)
         self.close()
-        self._vector = self._make()
         seeds = np.random.SeedSequence([*self._seeds, self.num_restarts]).generate_state(self.num_envs)
         self._seeds = (seeds >> 1).tolist()
         self._was_done[:] = False
-        as_async = isinstance(self._vector, AsyncVectorEnv)
-        observations, _ = self._vector.reset(seed=cast(Any, self._seeds if as_async else self._seeds[0]))
+        try:
+            self._vector = self._make()
+            observations, _ = self._vector.reset(seed=self._seed)
+        except Exception as second:
+            raise self._second_failure(which, second) from error
         self._keep(observations)
 
     def _dead_workers(self) -> list[int]:

@@ -115,6 +115,32 @@ def test_a_vector_environment_is_replaced_as_a_whole(mode: str, make_runner: Any
     assert runner.get_metrics()["num_environment_restarts"] == 1
 
 
+@pytest.mark.parametrize("how", ["make", "reset"])
+def test_a_vector_environment_whose_successor_fails(how: str, make_runner: Any, counting_vector: Any) -> None:
+    made: list[Any] = []
+
+    class Refusing(gym.vector.VectorWrapper):
+        def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+            if len(made) > 1:
+                raise OSError("no licence")
+            return self.env.reset(seed=seed, options=options)
+
+    def make(settings: dict[str, Any], num_envs: int) -> Any:
+        made.append(None)
+        if len(made) > 1 and how == "make":
+            raise OSError("no licence")
+        return Refusing(counting_vector(settings, num_envs))
+
+    settings = {"mode": "SameStep", **LONG, "crash_at_step": 5}
+    runner = make_runner(make, settings, envs=2, restart_failed_environments=True)
+    with pytest.raises(
+        EnvironmentFailure,
+        match=r"The vector environment \(2 copies\) of 'make' failed, and so did the .*no licence",
+    ) as caught:
+        runner.sample(num_timesteps=20)
+    assert "boom" in str(caught.value.__cause__)
+
+
 def test_crashes_do_not_count_in_evaluation(make_runner: Any, counting_env: Any) -> None:
     runner = make_runner(
         counting_env, {"lengths": (3,), "crash_at_step": 5}, envs=2, evaluation=True, restart_failed_environments=True

@@ -110,19 +110,13 @@ class Worlds(Copies):
         try:
             self._takers[index] = self._make_taker(index)
         except Exception as second:
-            raise self._second_failure(index, second) from error
+            raise self._second_failure(f"Environment {index}", second) from error
 
     def _first_turn(self, index: int, error: Exception) -> Turn:
         try:
             return self._takers[index].reset(self._seeds[index])
         except Exception as second:
-            raise self._second_failure(index, second) from error
-
-    def _second_failure(self, index: int, error: Exception) -> EnvironmentFailure:
-        return EnvironmentFailure(
-            f"Environment {index} of '{self.name}' failed, and so did the one made in its place: "
-            f"{type(error).__name__}: {error}"
-        )
+            raise self._second_failure(f"Environment {index}", second) from error
 
     def close(self) -> None:
         """Close all environments."""
