@@ -1,6 +1,7 @@
 """Sampling with one agent: environments, a module that acts in them, and episodes that come out."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any, Final, final
 
 import numpy as np
@@ -58,36 +59,36 @@ class EnvRunner(LocalRunner):
         evaluation: bool = False,
     ) -> None:
         self._environments = make_environments(config, evaluation=evaluation)
-        self.observation_space = self._environments.observation_space
-        self.action_space = self._environments.action_space
-        found = dict.fromkeys(config.policies, (self.observation_space, self.action_space))
-        super().__init__(
-            config,
-            self._environments,
-            module=module,
-            spaces=found if config.observation_space is None else None,  # The Learner goes by those of the config.
-            worker_index=worker_index,
-            evaluation=evaluation,
-        )
-        self.module_id = _acting_module(config, self.modules)
-        which, module = f"Environment '{self._environments.name}'", self.modules[self.module_id]
-        check_spaces(which, self.observation_space, self.action_space, self.module_id, module)
-        self._observations = to_tensors(self._environments.observations)
-        self._transform = ActionTransform(self.action_space, scale=config.normalize_actions, clip=config.clip_actions)
-        clips = config.normalize_actions or config.clip_actions
-        self._clip = ActionTransform(self.action_space, scale=False, clip=clips)
-        self._policy = Policy(
-            module,
-            self.num_envs,
-            self._seeds.torch_generator,
-            keeps_inputs=config.is_on_policy,
-        )
-        self._random = RandomPolicy(self.observation_space, self.action_space, self.num_envs)
-        self._running = RunningEpisodes(self.num_envs, self._episode_id)
-        normalizes = config.normalize_rewards and not evaluation
-        self._normalizer = RewardNormalizer(config.gamma) if normalizes else None
-        self._discounted_returns = np.zeros(self.num_envs)
-        self._held: list[SingleAgentEpisode] = []
+        with ExitStack() as begun:  # Processes of environments end if the rest fails.
+            begun.callback(self._environments.close)
+            self.observation_space = self._environments.observation_space
+            self.action_space = self._environments.action_space
+            found = dict.fromkeys(config.policies, (self.observation_space, self.action_space))
+            super().__init__(
+                config,
+                self._environments,
+                module=module,
+                spaces=found if config.observation_space is None else None,  # The Learner goes by those of the config.
+                worker_index=worker_index,
+                evaluation=evaluation,
+            )
+            self.module_id = _acting_module(config, self.modules)
+            which, acting = f"Environment '{self._environments.name}'", self.modules[self.module_id]
+            check_spaces(which, self.observation_space, self.action_space, self.module_id, acting)
+            self._observations = to_tensors(self._environments.observations)
+            self._transform = ActionTransform(
+                self.action_space, scale=config.normalize_actions, clip=config.clip_actions
+            )
+            clips = config.normalize_actions or config.clip_actions
+            self._clip = ActionTransform(self.action_space, scale=False, clip=clips)
+            self._policy = Policy(acting, self.num_envs, self._seeds.torch_generator, keeps_inputs=config.is_on_policy)
+            self._random = RandomPolicy(self.observation_space, self.action_space, self.num_envs)
+            self._running = RunningEpisodes(self.num_envs, self._episode_id)
+            normalizes = config.normalize_rewards and not evaluation
+            self._normalizer = RewardNormalizer(config.gamma) if normalizes else None
+            self._discounted_returns = np.zeros(self.num_envs)
+            self._held: list[SingleAgentEpisode] = []
+            begun.pop_all()
 
     @property
     def num_episodes_begun(self) -> int:

@@ -49,8 +49,7 @@ def test_a_whole_algorithm() -> None:
     algorithm = PPO.from_checkpoint(FOLDER / "algorithm")
     state = {"group": algorithm.learner_group.get_state(), **algorithm.get_sampling_state()}
     for runner in (state["env_runner"], state["evaluator"]):
-        later = {name: runner["seeds"].pop(name) for name in ("num_runs", "worker_index")} if runner else {}
-        assert set(later.values()) <= {0}
+        assert runner is None or runner["seeds"].pop("worker_index") == 0  # They were not saved in those days.
     assert json.loads(json.dumps(summary(state))) == EXPECTED["algorithm"]
     assert (algorithm.iteration, algorithm.num_env_steps_sampled_lifetime) == (2, 64)
     results = algorithm.train()

@@ -1,5 +1,6 @@
 """From a config to environments, and what is said when that can't be."""
 
+import multiprocessing
 from typing import Any
 
 import gymnasium as gym
@@ -104,6 +105,15 @@ def test_asking_for_nonsense_raises(make_runner: Any) -> None:
     for nothing in (0, 1.5):
         with pytest.raises(ConfigError, match=r"evaluate\(\) was asked for .* at least 1"):
             runner.evaluate(nothing)
+
+
+def test_a_runner_that_is_not_made_leaves_no_process() -> None:
+    """Also while the exception is held, whose traceback holds what was made."""
+    before = {process.pid for process in multiprocessing.active_children()}
+    with pytest.raises(ConfigError, match="One agent needs one module") as held:
+        EnvRunner(config_for("CartPole-v1", "async").multi_agent(policies={"p", "q"}))
+    assert {process.pid for process in multiprocessing.active_children()} == before
+    assert held.value.__traceback__ is not None
 
 
 def test_which_module_acts(make_runner: Any) -> None:
