@@ -29,6 +29,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "checkpointing": {"keep_last": 3},
 }
 """Where the command line starts from, instead of the config's own defaults."""
+_INTERVALS = ("evaluation_interval", "checkpoint_interval")
 
 
 @dataclass(frozen=True)
@@ -147,11 +148,12 @@ def _of_options(given: TrainOptions) -> dict[str, Any]:
         "seed": given.seed,
         "num_envs_per_env_runner": given.num_envs,
         "evaluation_duration": given.eval_episodes,
-        "evaluation_interval": given.eval_interval or None,
-        "checkpoint_interval": given.checkpoint_interval or None,
+        "evaluation_interval": given.eval_interval,
+        "checkpoint_interval": given.checkpoint_interval,
         "loggers": ("jsonl", "csv", "tensorboard") if given.tensorboard else None,
     }
-    return {name: value for name, value in named.items() if value is not None}
+    said = {name: value for name, value in named.items() if value is not None}
+    return said | {name: None for name in _INTERVALS if said.get(name) == 0}  # which a file may have turned on
 
 
 def _set_all(config: AlgorithmConfig, assignments: Sequence[str]) -> None:
@@ -187,11 +189,18 @@ def _said(given: TrainOptions, data: Mapping[str, Any]) -> set[str]:
 
 
 def _schedule_evaluation(config: AlgorithmConfig, given: TrainOptions, said: Collection[str]) -> None:
-    """Turn on evaluation and checkpoints, where nothing was said about them."""
+    """Turn on evaluation and checkpoints, where nothing was said about them.
+
+    Raises:
+        ConfigError: the run's end depends on evaluations, and they are turned off.
+    """
     if given.eval_interval is None and "evaluation_interval" not in said:
         config.evaluation(evaluation_interval=iterations_for(config, STEPS_BETWEEN_EVALUATIONS))
-    if given.eval_interval == 0:
-        config.evaluation(evaluation_interval=None)
+    if given.stop_return is not None and config.evaluation_interval is None:
+        raise ConfigError(
+            "--stop-return goes by evaluations, and there are none: evaluation_interval is None (--eval-interval 0). "
+            "Leave out one of the two, or end the run by --stop-steps."
+        )
     if given.checkpoint_interval is None and "checkpoint_interval" not in said:
         every = config.evaluation_interval or iterations_for(config, STEPS_BETWEEN_EVALUATIONS)
         config.checkpointing(checkpoint_interval=EVALUATIONS_PER_CHECKPOINT * every)

@@ -40,6 +40,29 @@ def test_evaluation_and_checkpoints_can_be_left_out() -> None:
     assert config.keep_last is None
 
 
+@pytest.mark.parametrize("name", ["eval", "checkpoint"])
+def test_an_interval_of_0_is_an_option_as_any_other(tmp_path: Path, name: str) -> None:
+    """It counts more than the file, and less than --set."""
+    section, setting = {
+        "eval": ("evaluation", "evaluation_interval"),
+        "checkpoint": ("checkpointing", "checkpoint_interval"),
+    }[name]
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"{section}: {{{setting}: 7}}\n")
+    off: Any = {f"{name}_interval": 0}
+    assert getattr(build(config=file), setting) == 7
+    assert getattr(build(config=file, **off), setting) is None
+    assert getattr(build(f"{setting}=2", config=file, **off), setting) == 2
+    assert getattr(build(f"{setting}=none", **{f"{name}_interval": 5}), setting) is None
+
+
+def test_a_goal_without_evaluations_is_refused() -> None:
+    for settings, options in (((), {"eval_interval": 0}), (("evaluation_interval=none",), {})):
+        with pytest.raises(ConfigError, match="--stop-return goes by evaluations, and there are none"):
+            build(*settings, stop_return=20.0, **options)
+    assert build("evaluation_interval=2", eval_interval=0, stop_return=20.0).evaluation_interval == 2
+
+
 def test_a_seed_is_drawn_so_that_the_run_can_be_repeated() -> None:
     first, second = build().seed, build().seed
     assert isinstance(first, int)
