@@ -14,9 +14,11 @@ from rich.markup import escape
 from unison.algorithms.run_folder.extras import require
 from unison.cli.loading import Trained, load_trained
 from unison.config import AlgorithmConfig, make_environment
+from unison.config.pettingzoo_environments import is_environment
 from unison.config.values import thaw
 from unison.errors import ConfigError
 from unison.sampling import evaluate
+from unison.sampling.making import environment_name
 
 _MOST_TOGETHER = 10
 _MOST_FILMED = 3
@@ -29,6 +31,10 @@ def run_evaluation(
 ) -> dict[str, Any]:
     """Evaluate, print the returns, those of each agent and module where there are many, and return them."""
     trained = load_trained(path, best=best)
+    if video:
+        require("moviepy", "video", "Filming episodes")
+        own = trained.config
+        _drawn_environment(own.env, {**own.env_config, **own.evaluation_env_config}).close()
     seed = secrets.randbelow(2**31) if seed is None else seed
     config = trained.config.copy()
     config.evaluation(evaluation_num_envs=min(episodes, _MOST_TOGETHER), evaluation_explore=explore)
@@ -57,9 +63,6 @@ def run_evaluation(
 
 def _film(trained: Trained, config: AlgorithmConfig, path: Path, episodes: int) -> tuple[Path, float]:
     """Film the first episodes; returns the folder, and their mean return."""
-    require("moviepy", "video", "Filming episodes")
-    for name, value in _NO_SCREEN.items():
-        os.environ.setdefault(name, value)
     folder = path / "videos" if not (path / "manifest.json").exists() else Path("videos")
     iteration = trained.counters.get("training_iteration", 0)
     filmed = config.copy().environment(
@@ -75,9 +78,27 @@ def _film(trained: Trained, config: AlgorithmConfig, path: Path, episodes: int) 
 def _filmed_environment(env: Any, folder: Path, prefix: str, episodes: int, env_config: Mapping[str, Any]) -> Any:
     from gymnasium.wrappers import RecordVideo
 
-    made = make_environment(env, {**thaw(env_config), "render_mode": "rgb_array"})
-    if made.render_mode != "rgb_array":
-        raise ConfigError(f"'{env}' cannot be filmed: it has no render_mode 'rgb_array'. Leave out --video.")
+    made = _drawn_environment(env, env_config)
     return RecordVideo(
         made, str(folder), episode_trigger=lambda number: number < episodes, name_prefix=prefix, disable_logger=True
     )
+
+
+def _drawn_environment(env: Any, env_config: Mapping[str, Any]) -> Any:
+    """An environment that draws its frames.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    for name, value in _NO_SCREEN.items():
+        os.environ.setdefault(name, value)
+    made = make_environment(env, {**thaw(env_config), "render_mode": "rgb_array"})
+    reason = None
+    if is_environment(made):
+        reason = "it is PettingZoo's, of many agents"
+    elif getattr(made, "render_mode", None) != "rgb_array":
+        reason = "it has no render_mode 'rgb_array'"
+    if reason is not None:
+        made.close()
+        raise ConfigError(f"'{environment_name(env)}' cannot be filmed: {reason}. Leave out --video.")
+    return made

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from unison.config import pettingzoo_environments as pettingzoo
 from unison.config.pettingzoo_environments import AgentSpaces
@@ -127,4 +127,6 @@ def spaces_of(env: Any, env_config: Mapping[str, Any] | None = None) -> FoundSpa
     except AttributeError as error:
         raise EnvironmentFailure(f"The environment {env!r} has no observation_space or action_space.") from error
     finally:
-        made.close()
+        close = getattr(cast("Any", made), "close", None)
+        if close is not None:  # What is no environment may lack it, too.
+            close()

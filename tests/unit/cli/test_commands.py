@@ -3,6 +3,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -15,6 +16,21 @@ from unison.modules import ActorCritic
 
 def player_of(agent_id: str, episode: Any) -> str:
     return "one" if agent_id == "player_0" else "two"
+
+
+class Undrawn(gym.Env[Any, Any]):
+    """Ends at once, and draws nothing."""
+
+    observation_space, action_space = gym.spaces.Box(-1.0, 1.0, (2,)), gym.spaces.Discrete(2)
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        pass
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return np.zeros(2, np.float32), 1.0, True, False, {}
 
 
 def test_evaluate_shows_the_returns(unison: Any, trained: Path) -> None:
@@ -36,6 +52,19 @@ def test_evaluate_shows_the_returns_of_many_agents_and_of_their_modules(unison: 
     agents, modules = lines[2:4]
     assert re.fullmatch(r"agents    player_0 -?\d\.\d, player_1 -?\d\.\d", agents)
     assert re.fullmatch(r"modules   one -?\d\.\d, two -?\d\.\d", modules)
+
+
+def test_what_cannot_be_filmed_is_not_evaluated_either(unison: Any, tmp_path: Path) -> None:
+    many = tiny_config().environment("classic/rps-v2").multi_agent(policies=["one"])
+    for name, config, reason in (
+        ("classic/rps-v2", many, "it is PettingZoo's, of many agents"),
+        ("Undrawn", tiny_config().environment(Undrawn), "it has no render_mode 'rgb_array'"),
+    ):
+        out = tmp_path / reason[-6:]
+        list(TrainingRun(config, out, stop_steps=64))
+        result = unison("evaluate", out, "--episodes", "1", "--video")
+        assert (result.code, result.out) == (2, "")
+        assert f"'{name}' cannot be filmed: {reason}. Leave out --video." in result.err
 
 
 def test_evaluate_takes_a_checkpoint_and_the_best_one(unison: Any, trained: Path) -> None:

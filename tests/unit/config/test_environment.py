@@ -60,6 +60,11 @@ def test_a_function_that_returns_nothing_is_named() -> None:
         spaces_of(lambda env_config: None)
 
 
+def test_what_is_no_environment_is_named() -> None:
+    with pytest.raises(EnvironmentFailure, match="has no observation_space or action_space"):
+        spaces_of(lambda settings: 7)
+
+
 def test_building_without_any_space_says_how_to_give_them() -> None:
     with pytest.raises(ConfigError, match=r"environment\(env=\.\.\.\)"):
         make_module_spec(AlgorithmConfig())
