@@ -107,6 +107,8 @@ def as_exact(value: Any, dtype: np.dtype[Any]) -> Array:
             raised, by numpy and torch.
     """
     array = np.asarray(value)
+    if array.dtype == dtype:
+        return np.array(array)
     with np.errstate(invalid="ignore"):
         exact = array.astype(dtype)
     if array.dtype.kind not in "biuf" or (dtype.kind != "f" and not np.array_equal(exact, array)):

@@ -86,13 +86,9 @@ class VectorEnvironments(Environments):
         """Take one action [E, ...] in each environment."""
         try:
             observations, rewards, terminated, truncated, infos = self._vector.step(actions)
-            for what, values in (("rewards", rewards), ("terminated", terminated), ("truncated", truncated)):
-                if not is_numeric(values, (self.num_envs,)):
-                    raise EnvironmentFailure(
-                        f"The vector environment '{self.name}': step() returned {what} {shown(values)}; return one "
-                        f"{'number' if what == 'rewards' else 'flag'} for each copy, an array of shape "
-                        f"({self.num_envs},)."
-                    )
+            shape = (self.num_envs,)
+            if not (is_numeric(rewards, shape) and is_numeric(terminated, shape) and is_numeric(truncated, shape)):
+                raise self._misshapen(rewards=rewards, terminated=terminated, truncated=truncated)
             self._keep(observations)
             done = np.logical_or(terminated, truncated)
             if self._mode is AutoresetMode.NEXT_STEP:
@@ -119,6 +115,15 @@ class VectorEnvironments(Environments):
             for index, final in zip(ended, finals, strict=True)
         ]
         return Outcome(rewards, endings, ended, len(failed))
+
+    def _misshapen(self, **returned: Any) -> EnvironmentFailure:
+        """What to raise where not all of this is one number or flag for each copy."""
+        shape = (self.num_envs,)
+        name, values = next((name, values) for name, values in returned.items() if not is_numeric(values, shape))
+        return EnvironmentFailure(
+            f"The vector environment '{self.name}': step() returned {name}={shown(values)}; return one "
+            f"{'number' if name == 'rewards' else 'flag'} for each copy, an array of shape {shape}."
+        )
 
     def _after_next_step(self, rewards: Any, terminated: Any, done: Any) -> Outcome:
         """The outcome where those that were done have used this step to reset."""

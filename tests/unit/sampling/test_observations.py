@@ -153,8 +153,8 @@ OF_VECTOR: list[tuple[dict[str, Any], str]] = [
     ({"observations": np.ones(3)}, r"returned an observation of shape \(3,\), but its observation_space says \(2, 3\)"),
     ({"observations": np.ones((2, 1))}, r"returned an observation of shape \(2, 1\), but"),
     ({"observations": np.float32(1)}, r"returned an observation of shape \(\), but"),
-    ({"terminated": True}, r"returned terminated True; return one flag for each copy, an array of shape \(2,\)"),
-    ({"terminated": np.zeros((2, 1))}, r"returned terminated array.* of shape \(2,\)"),
+    ({"terminated": True}, r"returned terminated=True; return one flag for each copy, an array of shape \(2,\)"),
+    ({"terminated": np.zeros((2, 1))}, r"returned terminated=array.* of shape \(2,\)"),
 ]
 
 
