@@ -7,11 +7,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from unison.errors import ModuleError
 from unison.learner.collective import Collective
 from unison.learner.optimizer_slot import OptimizerSlot
 from unison.learner.precision import Precision
 from unison.learner.step import LOSS_SHARE
-from unison.types import ParamRef
+from unison.types import ModuleID, ParamRef
 
 Gradients = dict[ParamRef, Tensor]
 # torch says nothing about this function's type.
@@ -54,14 +55,24 @@ def clip_gradients(gradients: Sequence[Tensor], *, grad_clip: float | None, grad
     return norm
 
 
-def weigh(loss: Tensor, columns: Mapping[str, Any]) -> None:
+def weigh(module_id: ModuleID, loss: Any, columns: Mapping[str, Any]) -> None:
     """Let gradients through the loss of a module count as much as its minibatch's rows do in their optimizer step.
 
     The value stays as it is. By a hook, so that the total may be any function of the losses.
+
+    Raises:
+        ModuleError: no gradient can go through it, and whatever the total has in its place would weigh too much.
     """
-    if LOSS_SHARE in columns and loss.requires_grad:
-        share: Tensor = columns[LOSS_SHARE].to(loss.dtype)
-        loss.register_hook(share.mul)  # pyright: ignore[reportUnknownMemberType]  # untyped
+    if LOSS_SHARE not in columns:
+        return
+    if not isinstance(loss, Tensor) or not loss.requires_grad:
+        raise ModuleError(
+            f"Module '{module_id}': compute_loss returned its loss detached, or as a plain number, so it can't be "
+            "given the weight of its rows, as several Learners and gradient accumulation need. Return the loss "
+            "itself, the one that the total is made of."
+        )
+    share: Tensor = columns[LOSS_SHARE].to(loss.dtype)
+    loss.register_hook(share.mul)  # pyright: ignore[reportUnknownMemberType]  # untyped
 
 
 def differentiate(loss: Tensor, slots: Sequence[OptimizerSlot], precision: Precision) -> Gradients:

@@ -201,7 +201,7 @@ class TorchLearner(TorchOptimization, TorchState):
             fwd_out = self.module.forward_train(batch)
             loss_per_module = self.compute_loss(fwd_out=fwd_out, batch=batch)
         for module_id, columns in batch.items():
-            weigh(loss_per_module[module_id], columns)
+            weigh(module_id, loss_per_module[module_id], columns)
             self.metrics.log_value((module_id, "total_loss"), loss_per_module[module_id])
             self.metrics.log_value((module_id, NUM_MODULE_STEPS_TRAINED), valid_rows(columns), reduce="sum")
         for module_id in self.step.modules:

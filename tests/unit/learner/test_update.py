@@ -178,6 +178,21 @@ def test_losses_weigh_by_their_rows_whoever_sums_them_up(cls: type[PPOLearner], 
         np.testing.assert_allclose(weights(parts)[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("told", [torch.Tensor.detach, torch.Tensor.item])
+def test_a_loss_that_can_not_be_weighed_is_refused(told: Any) -> None:
+    class Detached(PPOLearner):
+        def compute_loss(self, *, fwd_out: Any, batch: Any) -> Any:
+            losses = super().compute_loss(fwd_out=fwd_out, batch=batch)
+            return {m: loss if m == ALL_MODULES else told(loss) for m, loss in losses.items()}
+
+    make_learner(cls=Detached).update_from_batch(make_columns(8))  # Here a minibatch is the whole step.
+    learner = make_learner(make_config(gradient_accumulation_steps=2), cls=Detached)
+    before = weights(learner)
+    with pytest.raises(ModuleError, match="'default_policy': compute_loss returned its loss detached"):
+        learner.update_from_batch(make_columns(8), minibatch_size=4)
+    assert_same(before, weights(learner))
+
+
 def test_frozen_modules_stay_bit_identical() -> None:
     config = make_config().multi_agent(policies={"a", "b"}, policies_to_train=["a"])
     learner = make_learner(config, module_ids=("a", "b"))
