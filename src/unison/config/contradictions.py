@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from unison.config.agents import module_ids, names_policies, specified_ids
+from unison.config.agents import module_ids, specified_ids
 
 if TYPE_CHECKING:
     from unison.config.algorithm_config import AlgorithmConfig
@@ -57,14 +57,17 @@ def _in_batches(config: "AlgorithmConfig") -> Iterator[Contradiction]:
 
 
 def _among_modules(config: "AlgorithmConfig") -> Iterator[Contradiction]:
-    known = module_ids(config)
-    strange = [module_id for module_id in specified_ids(config) if module_id not in config.policies]
-    if strange and names_policies(config):
+    specified, policies = specified_ids(config), module_ids(config)
+    strange = [module_id for module_id in specified if module_id not in policies]
+    bare = [module_id for module_id in policies if module_id not in specified]
+    # Modules for which nobody acts are fine, such as a shared encoder; beside a policy without a spec, one is misspelt.
+    if strange and bare:
         yield Contradiction(
             ("rl_module_spec", "policies"),
-            f"rl_module_spec has specs for {strange}, but policies names only {known}; name them there too, or leave "
-            "policies out.",
+            f"rl_module_spec has specs for {strange}, but none for the policies {bare}. Give those specs too, or "
+            "correct the ids.",
         )
+    known = [*policies, *strange]
     trained = config.policies_to_train
     named = cast("tuple[str, ...]", trained) if isinstance(trained, tuple) else ()
     for setting, ids in (

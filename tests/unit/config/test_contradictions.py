@@ -22,7 +22,7 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"policies": ["a"], "algorithm_config_overrides_per_module": {"b": {"lr": 1.0}}}, r"names \['b'\]"),
     (
         {"rl_module_spec": specs("c"), "policies": ["a", "b"]},
-        r"specs for \['c'\], but policies names only",
+        r"specs for \['c'\], but none for the policies \['a', 'b'\]",
     ),
     ({"observation_space": SPACE, "action_space": None}, r"give both"),
     ({"env": dict, "vectorization": "vector_entry_point"}, r"registered with Gymnasium"),
@@ -77,6 +77,12 @@ def test_modules_that_neither_names_are_refused(setting: str) -> None:
     config.change({setting: {"old": {}} if setting.endswith("per_module") else ["old"]})
     with pytest.raises(ConfigError, match=rf"{setting} names \['old'\], but the modules are \['even', 'odd'\]"):
         config.validate()
+
+
+def test_a_spec_may_name_modules_for_which_nobody_acts() -> None:
+    config = PPOConfig().rl_module(rl_module_spec=specs("encoder", "a", "b"))
+    config.multi_agent(policies=["a", "b"], policies_to_train=["a", "encoder"]).validate()
+    assert list(config.build_learner().module) == ["encoder", "a", "b"]
 
 
 def test_policies_may_name_more_modules_than_a_spec() -> None:
